@@ -1,0 +1,276 @@
+"""The verbs as functions. The command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import onestage
+from onestage import pretraining
+from onestage import recipes as named
+from onestage.data import open_source
+from onestage.evaluation import EVALUATIONS, result
+from onestage.methods import METHODS
+from onestage.objective import Frozen
+from onestage.pretraining import Progressed, Recipe, check_recipe, pictures_of
+from onestage.pretraining.directory import refuse_taken
+from onestage.recipes import describe
+from onestage.roles import Source
+from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
+from onestage.storage import write_atomic
+from onestage.teachers import OpenClipTeacher, RunTeacher, load, load_random, parse_run
+
+Given = str | Path | Recipe
+
+
+def ls(what: Literal["recipes", "methods", "evaluations", "sources"] = "recipes") -> str:
+    """What there is, as text for people."""
+    if what == "methods":
+        return describe.methods_table(METHODS)
+    if what == "evaluations":
+        return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
+    if what == "sources":
+        return describe.columns(list(describe.SOURCES.items()))
+    return describe.columns([(name, describe.recipe_line(named.recipe(name))) for name in named.names()])
+
+
+def show(recipe: Given, settings: Mapping[str, Any] | None = None) -> str:
+    """A recipe in full: resolved YAML, the table of its terms, parameters, and FLOPs per sample."""
+    return describe.recipe_text(make_recipe(recipe, settings=settings))
+
+
+def cp(recipe: Given, file: str | Path) -> Path:
+    """Write a recipe to a new YAML file.
+
+    Raises:
+        UserError: when the file exists or cannot be written.
+    """
+    path = Path(file)
+    if path.exists():
+        raise UserError(f"{path}: exists already; nothing is overwritten. Choose another name.")
+    text = to_yaml(make_recipe(recipe))
+    _folder_for(path)
+    write_atomic(path, text)
+    return path
+
+
+def check(
+    recipe: Given,
+    *,
+    data: str | None = None,
+    val: str | None = None,
+    teacher: str | None = None,
+    init: str | None = None,
+    classes: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Every mistake that would waste hours, without training. An empty list: ready to train."""
+    made = make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, settings=settings)
+    return check_recipe(made, Path(classes) if classes else None)
+
+
+def pretrain(
+    recipe: Given,
+    *,
+    out: str | Path,
+    data: str | None = None,
+    val: str | None = None,
+    teacher: str | None = None,
+    init: str | None = None,
+    steps: int | None = None,
+    seeds: str | Sequence[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        UserError: for a mistake that can be known beforehand; nothing is written then.
+    """
+    made = make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
+    folder = Path(out)
+    if seeds is None:
+        pretraining.start(made, folder, sys.argv, _say)
+        return folder
+    numbers = _seeds(seeds)
+    refuse_taken(folder)
+    finished = [
+        pretraining.start(dataclasses.replace(made, seed=seed), folder / f"seed_{seed}", sys.argv, _say)
+        for seed in numbers
+    ]
+    write_atomic(folder / "seeds.json", jsonlib.dumps(_spread(numbers, finished), indent=1) + "\n")
+    return folder
+
+
+def resume(run: str | Path) -> Path:
+    """Go on with a run from its newest complete checkpoint."""
+    pretraining.resume(Path(run), _say)
+    return Path(run)
+
+
+def evaluate(
+    task: str,
+    model: str | Path,
+    *,
+    data: str,
+    train: str | None = None,
+    classes: str | None = None,
+    prompt: Sequence[str] = (),
+    pool: Literal["cls", "mean"] = "cls",
+    baseline: Literal["none", "random"] = "none",
+    limit: int | None = None,
+    json: str | Path | None = None,
+) -> dict[str, Any]:
+    """Evaluate a model under one protocol.
+
+    Returns:
+        `{"task", "model", "data", "metrics", "samples", "seconds", "version"}`.
+
+    Raises:
+        UserError: for an unknown task, a model or data that cannot be used, or a file that cannot be written.
+    """
+    if task not in EVALUATIONS:
+        known = list(EVALUATIONS)
+        raise UserError(f"there is no evaluation '{task}'{suggest(task, known)} (known: {', '.join(known)})")
+    if json is not None:
+        _folder_for(Path(json))
+    began = time.monotonic()
+    reference = str(model)
+    frozen = load(reference) if baseline == "none" else load_random(reference, seed=0)
+    source = open_source(data)
+    bank = _bank(task, reference, frozen, train)
+    evaluator = from_plain(EVALUATIONS[task], _options(task, frozen, classes, prompt, pool, limit), task)
+    metrics = evaluator.run(frozen, source, bank)
+    samples = int(metrics.pop("samples", len(source)))
+    name = reference if baseline == "none" else f"{reference} (random image encoder)"
+    answer = result(task, name, data, metrics, samples, time.monotonic() - began, onestage.__version__)
+    if json is not None:
+        write_atomic(Path(json), jsonlib.dumps(answer, indent=1) + "\n")
+    return answer
+
+
+def table(answer: Mapping[str, Any]) -> str:
+    """An evaluation's result as text for people."""
+    head = f"{answer['task']} of {answer['model']} on {answer['data']} ({answer['samples']} samples)"
+    rows = [(name, f"{value:.4f}") for name, value in answer["metrics"].items()]
+    return head + "\n" + describe.columns(rows)
+
+
+def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: str | None = None) -> Path:
+    """Write one self-contained HTML file of a run, or of several beside one another."""
+
+    from onestage.report import write_report
+
+    folders = [Path(run) for run in runs]
+    for folder in folders:
+        pretraining.read_run(folder)
+    path = Path(out) if out else folders[0] / "report.html"
+    write_report(folders, path, pictures_of(folders[0], data))
+    return path
+
+
+def make_recipe(
+    recipe: Given,
+    *,
+    data: str | None = None,
+    val: str | None = None,
+    teacher: str | None = None,
+    init: str | None = None,
+    steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """A recipe by name, file or value, with what was given beside it.
+
+    Raises:
+        UserError: when it is unknown, a setting leads nowhere, or a value does not fit.
+    """
+    base = recipe if isinstance(recipe, Recipe) else named.recipe(str(recipe))
+    plain = to_plain(base)
+    given = {"data": data, "val": val, "init": init}
+    plain |= {name: value for name, value in given.items() if value is not None}
+    if steps is not None:
+        plain |= {"steps": steps, "epochs": None}
+    if teacher is not None:
+        plain["teachers"] = _teachers(base, teacher)
+    for path, value in (settings or {}).items():
+        replace_leaf(plain, path, parse_scalar(value) if isinstance(value, str) else value)
+    return from_plain(Recipe, plain)
+
+
+def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
+    frozen = recipe.method.named(Frozen)
+    if not frozen:
+        raise UserError(f"--teacher {reference}: method {recipe.method.name} learns from no teacher")
+    if len(frozen) > 1:
+        raise UserError(
+            f"--teacher: this method has the teachers {', '.join(frozen)}; set each with --teachers.NAME REF"
+        )
+    return {frozen[0]: reference}
+
+
+def _options(
+    task: str,
+    frozen: RunTeacher | OpenClipTeacher,
+    classes: str | None,
+    prompt: Sequence[str],
+    pool: str,
+    limit: int | None,
+) -> dict[str, Any]:
+    """What an evaluation is built with, from what was given."""
+    options: dict[str, Any] = {"pool": pool, "limit": limit}
+    if task == "zero-shot":
+        templates = () if tuple(prompt) == ("clip",) else tuple(prompt) or frozen.templates
+        options |= {"classes": Path(classes) if classes else None, "templates": templates or None}
+    elif prompt or classes:
+        raise UserError(f"{task}: --prompt and --classes belong to zero-shot")
+    return options
+
+
+def _bank(task: str, reference: str, frozen: object, train: str | None) -> Source | None:
+    """Labelled data for knn and linear: what was given, else the model's own training data."""
+    if task not in {"knn", "linear"}:
+        return None
+    if train is not None:
+        return open_source(train)
+    if isinstance(frozen, OpenClipTeacher):
+        raise UserError(f"{task}: give --train SRC, labelled data for the neighbours; {reference} names none")
+    source = pretraining.read_run(parse_run(reference)[0]).data
+    assert source is not None, "a run was trained on something"
+    return open_source(source)
+
+
+def _seeds(seeds: str | Sequence[int]) -> list[int]:
+    try:
+        numbers = [int(seed) for seed in (seeds.split(",") if isinstance(seeds, str) else seeds)]
+    except ValueError:
+        raise UserError(f"--seeds {seeds}: expected whole numbers with commas, such as 0,1,2") from None
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise UserError(f"--seeds {seeds}: expected different numbers, one for each run, such as 0,1,2")
+    return numbers
+
+
+def _folder_for(file: Path) -> None:
+    """Make the folder of a file that is to be written: before the work whose result it will hold."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be written ({error}). Choose another place.") from None
+
+
+def _spread(seeds: list[int], finished: list[Progressed]) -> dict[str, Any]:
+    """Mean and standard deviation of the best watched value over seeds."""
+    best = [run.best for run in finished if run.best is not None]
+    spread = {"mean": statistics.fmean(best), "std": statistics.stdev(best) if len(best) > 1 else 0.0} if best else {}
+    return {"seeds": seeds, "best": best, **spread}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,95 @@
+"""The verbs about recipes: ls, show, cp, check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+from tyro.conf import Positional
+
+from onestage.cli.verb import Settings, Verb
+
+
+@final
+@dataclass(frozen=True)
+class Ls(Verb):
+    """What there is."""
+
+    what: Positional[Literal["recipes", "methods", "evaluations", "sources"]] = "recipes"
+    """recipes by name, the table of methods, evaluations, or the kinds of data"""
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        print(api.ls(self.what))
+        return 0
+
+
+@final
+@dataclass(frozen=True)
+class Show(Verb):
+    """A recipe in full: its YAML, the table of its terms, parameters, and FLOPs per sample."""
+
+    recipe: Positional[str]
+    """a name (onestage ls recipes) or a YAML file"""
+    takes_settings = True
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        print(api.show(self.recipe, settings=settings))
+        return 0
+
+
+@final
+@dataclass(frozen=True)
+class Cp(Verb):
+    """Write a recipe to a YAML file that you can edit."""
+
+    recipe: Positional[str]
+    """a name (onestage ls recipes) or a YAML file"""
+    file: Positional[str]
+    """where to write; it must not exist"""
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        print(f"wrote {api.cp(self.recipe, self.file)}")
+        return 0
+
+
+@final
+@dataclass(frozen=True)
+class Check(Verb):
+    """Find every mistake that would waste hours, in seconds, without training. Exit code 1 when there is one."""
+
+    recipe: Positional[str]
+    """a name (onestage ls recipes) or a YAML file"""
+    data: str | None = None
+    """the training data: a folder of images, scenes or digits"""
+    val: str | None = None
+    """the validation data"""
+    teacher: str | None = None
+    """the frozen teacher, where the method has one"""
+    init: str | None = None
+    """a run whose weights the encoders start from"""
+    classes: str | None = None
+    """a file of class names, one a line, that zero-shot will use"""
+    takes_settings = True
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        faults = api.check(
+            self.recipe,
+            data=self.data,
+            val=self.val,
+            teacher=self.teacher,
+            init=self.init,
+            classes=self.classes,
+            settings=settings,
+        )
+        for fault in faults:
+            print(f"- {fault}")
+        print(f"{len(faults)} found" if faults else "nothing found: ready to train")
+        return 1 if faults else 0

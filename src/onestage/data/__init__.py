@@ -1,0 +1,50 @@
+"""Where samples come from: built-in scenes and digits, and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onestage.data.builtin import Digits, Scenes
+from onestage.data.folders import open_folder
+from onestage.data.quarantine import Quarantine, first_good
+from onestage.data.random import generator
+from onestage.data.stream import Draw, Stream
+from onestage.roles import Source
+from onestage.spec import UserError, suggest
+
+BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "digits:test")
+
+
+def open_source(text: str) -> Source:
+    """A source by what a user types: a folder, `scenes[:train|test]` or `digits[:train|test]`.
+
+    A folder that is itself called scenes or digits is reached as ./scenes.
+
+    Raises:
+        UserError: when it is neither, or the folder cannot be used.
+    """
+    if text in BUILT_IN:
+        name, _, split = text.partition(":")
+        which = "test" if split == "test" else "train"
+        return Scenes(which) if name == "scenes" else Digits(which)
+    if not text or not Path(text).exists():
+        raise UserError(
+            f"'{text}': there is no such folder, and no built-in source of that name"
+            f"{suggest(text, list(BUILT_IN))} "
+            "(data is a folder of images, scenes[:train|test] or digits[:train|test])"
+        )
+    return open_folder(Path(text))
+
+
+__all__ = [
+    "BUILT_IN",
+    "Digits",
+    "Draw",
+    "Quarantine",
+    "Scenes",
+    "Stream",
+    "first_good",
+    "generator",
+    "open_folder",
+    "open_source",
+]

@@ -1,0 +1,14 @@
+"""f_theta: backbones and projectors. The closed union of what a recipe's `models` may hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator
+
+from onestage.encoders.clip import ClipImage, ClipText
+from onestage.encoders.vit import Vit
+
+EncoderSpec = Annotated[Vit | ClipImage | ClipText, Discriminator("kind")]
+
+__all__ = ["ClipImage", "ClipText", "EncoderSpec", "Vit"]

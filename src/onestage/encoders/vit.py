@@ -1,0 +1,149 @@
+"""timm's VisionTransformer and EVA-02 as encoders that can drop or replace given cells.
+
+No transformer is written here: hidden cells leave through timm's own `patch_drop` slot, which also gathers EVA-02's
+rotary table, and mask tokens enter by a hook on its patch embedding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor
+
+from onestage.encoders.initialise import Initialisation, fix_positions, initialise
+from onestage.layers.attention import unfuse_without_gpu
+from onestage.layers.normalise import Normalise, Statistics
+from onestage.layers.slots import KeepCells, MaskToken
+from onestage.layers.stem import ConvStem
+from onestage.ops import place_of, shown
+from onestage.roles import Encoder
+from onestage.spec import UserError, spec
+from onestage.types import Grid, Piece, Tokens
+
+Pool = Literal["cls", "mean"]
+
+
+@final
+@spec
+class Vit:
+    """A timm VisionTransformer or EVA-02; fields left empty keep the architecture's own numbers."""
+
+    arch: str = "vit_base_patch16_224"
+    """timm's name of the architecture: `vit_*` or `eva02_*`."""
+    size: int | None = None
+    """Side of the image in pixels; empty: the size whose grid equals the teacher's, else the architecture's."""
+    patch: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    pool: Pool = "cls"
+    positions: Literal["learned", "sincos"] = "learned"
+    stem: Literal["patch", "conv"] = "patch"
+    drop_path: float = 0.0
+    layer_scale: float | None = None
+    init: Initialisation = "timm"
+    normalise: Statistics = "imagenet"
+    kind: Literal["vit"] = "vit"
+
+    def build(self, modes: frozenset[str]) -> VitEncoder:
+        """The encoder, with a mask token only where an input of it asks for `replace`.
+
+        Raises:
+            UserError: for an architecture that timm lacks or that has no slot for dropping.
+        """
+        return VitEncoder(self, _backbone(self), modes)
+
+
+def _backbone(wanted: Vit) -> Any:
+    import timm
+    from timm.models import is_model_in_modules
+
+    names = {
+        "img_size": wanted.size,
+        "patch_size": wanted.patch,
+        "embed_dim": wanted.width,
+        "depth": wanted.depth,
+        "num_heads": wanted.heads,
+        "mlp_ratio": wanted.mlp_ratio,
+        "init_values": wanted.layer_scale,
+    }
+    options = {name: value for name, value in names.items() if value is not None}
+    if wanted.arch not in timm.list_models():
+        near = timm.list_models(f"*{wanted.arch.split('_')[0]}*patch*")[:5]
+        raise UserError(f"timm has no model '{wanted.arch}'; for example {', '.join(near)}")
+    if not is_model_in_modules(wanted.arch, {"vision_transformer", "eva"}):
+        raise UserError(f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_* or eva02_* model")
+    try:
+        return timm.create_model(
+            wanted.arch, num_classes=0, global_pool="token", drop_path_rate=wanted.drop_path, **options
+        )
+    except (AssertionError, TypeError, ValueError) as error:
+        raise UserError(f"timm cannot build {wanted.arch} with {options}: {error}") from None
+
+
+@final
+class VitEncoder(Encoder):
+    """Rows after the final norm, the class token (or their mean) as the pooled row."""
+
+    def __init__(self, wanted: Vit, backbone: Any, modes: frozenset[str]) -> None:
+        from timm.models.eva import Eva
+
+        super().__init__()
+        self.backbone = backbone
+        self.pool = wanted.pool
+        self.width = int(backbone.embed_dim)
+        self.size = int(backbone.patch_embed.img_size[0])
+        self.grid: Grid = tuple(backbone.patch_embed.grid_size)
+        self.prefix = int(backbone.num_prefix_tokens)
+        self.normalise = Normalise(wanted.normalise)
+        initialise(backbone, wanted.init, len(backbone.blocks))
+        if wanted.positions == "sincos":
+            fix_positions(backbone.pos_embed, self.grid, self.prefix)
+        if wanted.stem == "conv":
+            backbone.patch_embed = ConvStem(self.size, self.size // self.grid[0], self.width)
+        self.keep = KeepCells(self.prefix, "rows and cells" if isinstance(backbone, Eva) else "rows")
+        self.backbone.patch_drop = self.keep
+        self.mask = MaskToken(self.width) if "replace" in modes else None
+        if self.mask is not None:
+            backbone.patch_embed.register_forward_hook(self.mask)
+        unfuse_without_gpu(backbone)
+
+    def forward(self, parts: dict[str, Piece]) -> Tokens:
+        (piece,) = parts.values()
+        view = piece.view
+        assert view is not None, "an image encoder is given a view"
+        cells = visible_cells(piece, self.grid, view.pixels)
+        with _Slots(self.keep, self.mask, piece, cells):
+            rows = self.backbone.forward_features(self.normalise(view.pixels))
+        patches = rows[:, self.prefix :]
+        pooled = rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
+        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry)
+
+
+@final
+class _Slots:
+    """Fills both slots for one forward pass, and empties them whatever happens."""
+
+    def __init__(self, keep: KeepCells, mask: MaskToken | None, piece: Piece, cells: Tensor) -> None:
+        self.keep, self.mask, self.piece, self.cells = keep, mask, piece, cells
+
+    def __enter__(self) -> None:
+        if self.piece.mode == "drop":
+            self.keep.cells = self.cells
+        elif self.piece.mode == "replace" and self.mask is not None:
+            self.mask.hidden = self.piece.hidden
+
+    def __exit__(self, *_: object) -> None:
+        self.keep.cells = None
+        if self.mask is not None:
+            self.mask.hidden = None
+
+
+def visible_cells(piece: Piece, grid: Grid, like: Tensor) -> Tensor:
+    """The cells of the rows an encoder returns: those kept by `drop`, else the whole grid, row-major."""
+    count = grid[0] * grid[1]
+    if piece.mode == "drop" and piece.hidden is not None:
+        return shown(piece.hidden, count - piece.hides)
+    return torch.arange(count, device=like.device).expand(like.shape[0], -1)

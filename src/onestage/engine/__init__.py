@@ -1,0 +1,1 @@
+"""What drives an objective: optimisers, schedules, the step, metrics, progress."""

@@ -1,0 +1,203 @@
+"""From a source to batches: samples, geometry and hidden cells, all functions of (seed, global number) alone.
+
+A worker makes whole batches, so one tensor per view crosses between processes. The loader's state is the number of
+the next step; nothing else has to be remembered to go on.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from onestage.data import Draw, Quarantine, Stream, first_good, generator
+from onestage.engine.texts import ShortFirst, choose
+from onestage.objective import Method
+from onestage.roles import BadSample, Sample, Source
+from onestage.spec import UserError
+from onestage.types import Batch, Geometry, Grid, View, Words
+
+GRACE = 30
+
+Tokenize = Callable[[Sequence[str]], Words]
+
+
+class Drawn(NamedTuple):
+    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text and label."""
+
+    views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
+    hidden: dict[str, np.ndarray]
+    text: str | None
+    label: int
+
+
+@final
+class Batches(Dataset[Batch]):
+    """Batch number `step` of a method over a source.
+
+    Args:
+        grids: the grid of every trained encoder, for the inputs that hide.
+        tokenize: texts to words; None where the method needs no texts, and then none is ever drawn.
+        texts: which of a sample's texts is read; None reads all of them alike.
+        total: steps of the whole run.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        method: Method,
+        grids: dict[str, Grid],
+        batch: int,
+        seed: int,
+        tokenize: Tokenize | None,
+        quarantine: Quarantine,
+        texts: ShortFirst | None,
+        total: int,
+    ) -> None:
+        self.source, self.method, self.grids = source, method, grids
+        self.batch, self.seed, self.tokenize = batch, seed, tokenize
+        self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
+        self.stream = Stream(seed, len(source))
+
+    def __getitem__(self, step: int) -> Batch:
+        numbers = range(step * self.batch, (step + 1) * self.batch)
+        return self._collate(numbers, [self.draw(number) for number in numbers])
+
+    def draw(self, number: int) -> Drawn:
+        """Sample `number` of the stream, replaced by another where it is damaged."""
+        drawn = self.stream.at(number)
+        return first_good(
+            self.source,
+            drawn.sample,
+            self.seed,
+            lambda sample: self._use(sample, drawn),
+            self.quarantine,
+        )
+
+    def _use(self, sample: Sample, draw: Draw) -> Drawn:
+        """One sample's views, hidden cells, text and label. May raise `BadSample`."""
+
+        def rng(purpose: str) -> np.random.Generator:
+            return generator(self.seed, self.source.name, sample.key, draw.epoch, purpose)
+
+        if self.tokenize is not None and not sample.texts:
+            raise BadSample("it has no text")
+        if self.method.needs_labels and sample.label is None:
+            raise BadSample("it has no label")
+        plans = {name: view.plan(rng(name), *sample.picture.size) for name, view in self.method.views.items()}
+        pixels = sample.picture.decode()
+        views = {
+            name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
+        }
+        progress = draw.number / self.samples
+        text = choose(sample.texts, rng("text"), self.texts, progress) if self.tokenize is not None else None
+        return Drawn(views, self._hide(rng), text, -1 if sample.label is None else sample.label)
+
+    def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+        return {
+            f"{name}/{key}": part.hide.draw(rng(f"hide/{name}/{key}"), self.grids[asked.encoder])
+            for name, asked in self.method.inputs.items()
+            for key, part in asked.parts.items()
+            if part.hide is not None
+        }
+
+    def _collate(self, numbers: range, drawn: list[Drawn]) -> Batch:
+        views = {}
+        for name in self.method.views:
+            pixels, boxes, flips = zip(*(one.views[name] for one in drawn), strict=True)
+            geometry = Geometry(torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips))
+            views[name] = View(torch.stack(pixels), geometry)
+        hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
+        words = self.tokenize([one.text or "" for one in drawn]) if self.tokenize is not None else None
+        label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
+        return Batch(torch.tensor(list(numbers)), views, hidden, words, label)
+
+
+def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Batch, None, None]:
+    """Batches `start` to `steps` in order; pixels are uint8 until `on_device`. Closing it ends the workers.
+
+    Raises:
+        UserError: when the data cannot be used, as the loading process put it.
+    """
+    loader = DataLoader(
+        _Told(data),
+        batch_size=None,
+        sampler=range(start, steps),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_settle if workers else None,
+    )
+    for made in loader:
+        if isinstance(made, UserError):
+            raise made
+        yield made
+
+
+@final
+class _Told(Dataset["Batch | UserError"]):
+    """Batches, or what is wrong with the data: raised in a worker, it would arrive wrapped in a traceback."""
+
+    def __init__(self, data: Batches) -> None:
+        self.data = data
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        try:
+            return self.data[step]
+        except UserError as error:
+            return error
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on its device, with pixels as floats in [0, 1]."""
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True)
+
+    views = {
+        name: View(move(view.pixels).float().div_(255), Geometry(*map(move, view.geometry)))
+        for name, view in batch.views.items()
+    }
+    return Batch(
+        batch.number,
+        views,
+        {name: move(hidden) for name, hidden in batch.hidden.items()},
+        None if batch.words is None else Words(*map(move, batch.words)),
+        None if batch.label is None else move(batch.label),
+    )
+
+
+def split(batch: Batch, pieces: int) -> list[Batch]:
+    """A batch in equal pieces, for accumulation."""
+    if pieces == 1:
+        return [batch]
+    size = batch.number.shape[0] // pieces
+
+    def cut(tensor: Tensor, piece: int) -> Tensor:
+        return tensor[piece * size : (piece + 1) * size]
+
+    return [
+        Batch(
+            cut(batch.number, piece),
+            {
+                name: View(cut(view.pixels, piece), Geometry(*(cut(part, piece) for part in view.geometry)))
+                for name, view in batch.views.items()
+            },
+            {name: cut(hidden, piece) for name, hidden in batch.hidden.items()},
+            None if batch.words is None else Words(*(cut(part, piece) for part in batch.words)),
+            None if batch.label is None else cut(batch.label, piece),
+        )
+        for piece in range(pieces)
+    ]
+
+
+def _settle(worker: int) -> None:
+    """A worker decodes on one thread, since more would fight with the training process. SIGTERM to a whole group must
+    not end it before that process has saved the run, so it goes on for `GRACE` seconds; Ctrl-C is that process's."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,89 @@
+"""What changes over a run: learning rates, and values such as an EMA's momentum. Pure functions of the step.
+
+Learning rate (BEiT and EVA): a linear warm-up that reaches the peak on its last step, then a cosine over the
+*remaining* steps. With W warm-up steps of T,
+
+    lr(s) = start + (peak - start) s / (W - 1)                          for s < W
+    lr(s) = end + (peak - end) (1 + cos(pi (s - W) / (T - W))) / 2      for W <= s <= T
+
+Momentum (BYOL, arXiv:2006.07733; DINO, arXiv:2104.14294): m(s) = end + (start - end) (1 + cos(pi s / T)) / 2.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, assert_never
+
+from pydantic import Field
+
+from onestage.spec import spec
+
+
+@spec
+class Cosine:
+    """Linear warm-up from `start` to the peak, then a cosine down to `end`.
+
+    `start` and `end` are absolute learning rates at the optimiser's reference batch, as papers print them;
+    `scaled` takes them to another batch together with the peak.
+    """
+
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    """Share of the run's steps: 40 of 1600 epochs are 0.025, whatever the number of steps becomes."""
+    start: Annotated[float, Field(ge=0)] = 0.0
+    end: Annotated[float, Field(ge=0)] = 0.0
+
+    def scaled(self, factor: float) -> Cosine:
+        """The same shape with `start` and `end` multiplied."""
+        return Cosine(warmup=self.warmup, start=self.start * factor, end=self.end * factor)
+
+    def warmup_steps(self, total: int) -> int:
+        """How many of `total` steps warm up."""
+        return round(self.warmup * total)
+
+    def at(self, step: int, total: int, peak: float) -> float:
+        """The learning rate with which step number `step` (from 0) of `total` is taken."""
+        return warm_cosine(step, total, self.warmup_steps(total), peak, self.start, self.end)
+
+
+@spec
+class Constant:
+    """The same value at every step."""
+
+    value: float
+    kind: Literal["constant"] = "constant"
+
+
+@spec
+class CosineTo:
+    """From `start` at step 0 to `end` at the last step, along half a cosine."""
+
+    start: float
+    end: float = 1.0
+    kind: Literal["cosine"] = "cosine"
+
+
+Schedule = Annotated[Constant | CosineTo, Field(discriminator="kind")]
+
+
+def warm_cosine(step: int, total: int, warmup_steps: int, peak: float, start: float, end: float) -> float:
+    """lr(s) of the module's docstring. It stays at `end` after `total`; a lone warm-up step is at `start`."""
+    if step < warmup_steps:
+        return start + (peak - start) * step / max(warmup_steps - 1, 1)
+    return _half_cosine(step - warmup_steps, total - warmup_steps, peak, end)
+
+
+def value_at(schedule: Constant | CosineTo, step: int, total: int) -> float:
+    """The scheduled value at step number `step` (from 0) of `total`."""
+    match schedule:
+        case Constant():
+            return schedule.value
+        case CosineTo():
+            return _half_cosine(step, total, schedule.start, schedule.end)
+        case _:
+            assert_never(schedule)
+
+
+def _half_cosine(step: int, total: int, start: float, end: float) -> float:
+    if step >= total:
+        return end
+    return end + (start - end) * (1 + math.cos(math.pi * step / total)) / 2

@@ -1,0 +1,55 @@
+"""Normalising: pixels by the statistics of a model's training images, and rows to unit length.
+
+The numbers are those of torchvision's ImageNet models and of OpenAI's CLIP (arXiv:2103.00020); `half` maps
+[0, 1] to [-1, 1], as Google's ViT and SigLIP families do.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Statistics = Literal["imagenet", "clip", "half", "none"]
+Channels = tuple[float, float, float]
+
+STATISTICS: dict[Statistics, tuple[Channels, Channels]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation of red, green and blue, for pixels in [0, 1]."""
+
+SHORTEST = 1e-6
+"""Length below which a row has no direction."""
+
+
+@final
+class Normalise(nn.Module):
+    """(pixels - mean) / std per channel; the precision of the pixels is kept."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, statistics: Statistics) -> None:
+        super().__init__()
+        mean, std = STATISTICS[statistics]
+        # Not persistent: constants of the spec, which no checkpoint may change.
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+        return ((pixels - self.mean) / self.std).to(pixels.dtype)
+
+
+def unit(rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
+    """Each row divided by its length, in fp32. A row shorter than `SHORTEST` is left as it is.
+
+    Dividing by max(length, eps), the usual guard, gives a zero row a gradient of 1 / eps: finite and ruinous.
+    """
+    rows = rows.float()
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / torch.where(length > SHORTEST, length, 1.0)

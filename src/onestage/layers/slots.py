@@ -1,0 +1,57 @@
+"""What goes into the slots that timm and open_clip leave open: given cells to keep, and mask tokens.
+
+Dropping follows MAE (arXiv:2111.06377): positions are added first, then hidden tokens leave the sequence. Replacing
+follows BEiT (arXiv:2106.08254): a learned vector takes the patch embedding's place before positions are added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from onestage.ops import gather_rows
+
+Answer = Literal["rows", "rows and cells"]
+
+
+@final
+class KeepCells(nn.Module):
+    """Fills a `patch_drop` slot: keeps the prefix tokens and the cells set in `cells` (None keeps all).
+
+    timm's `Eva` wants the kept cells too, to gather its rotary table; `VisionTransformer` wants the rows alone.
+    """
+
+    cells: Int[Tensor, "b n"] | None
+
+    def __init__(self, prefix: int, answer: Answer) -> None:
+        super().__init__()
+        self.prefix = prefix
+        self.answer = answer
+        self.cells = None
+
+    def forward(self, rows: Float[Tensor, "b t d"]) -> Tensor | tuple[Tensor, Tensor | None]:
+        if self.cells is not None:
+            kept = gather_rows(rows[:, self.prefix :], self.cells)
+            rows = torch.cat([rows[:, : self.prefix], kept], dim=1)
+        return rows if self.answer == "rows" else (rows, self.cells)
+
+
+@final
+class MaskToken(nn.Module):
+    """A forward hook for a patch embedding: the learned token stands where `hidden` says (None changes nothing)."""
+
+    hidden: Bool[Tensor, "b g"] | None
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.token, std=0.02)
+        self.hidden = None
+
+    def forward(self, module: nn.Module, args: object, embedded: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
+        if self.hidden is None:
+            return embedded
+        return torch.where(self.hidden.unsqueeze(-1), self.token.to(embedded.dtype), embedded)

@@ -1,0 +1,48 @@
+"""The Boltzmann likelihood whose candidates are the rows of a table: softmax cross-entropy.
+
+Label smoothing: arXiv:1512.00567, section 7.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from onestage.likelihood.average import full_precision, weighted_mean
+from onestage.likelihood.tempered import Temper, Tempered
+from onestage.spec import UserError
+from onestage.types import Scope, Target
+
+
+@final
+class TableLikelihood(Tempered):
+    """Every guessed row of a sample against all rows of the table; `Target.identity` says which is right."""
+
+    scope: Scope = "sample"
+
+    def __init__(self, temper: Temper, smoothing: float) -> None:
+        super().__init__(temper)
+        self.smoothing = smoothing
+
+    def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]:
+        """The loss, in fp32.
+
+        Raises:
+            UserError: when the target is not a table, or has no labels.
+        """
+        if target.rows.ndim != 2 or target.identity is None:
+            raise UserError(
+                "a boltzmann likelihood over a table takes a table target, rows of shape (classes, k) and "
+                f"one label per sample; this target has rows of shape {tuple(target.rows.shape)} and "
+                f"{'no' if target.identity is None else 'its'} labels"
+            )
+        with full_precision(guess):
+            logits = self.logits(guess, target.rows)
+            truth = target.identity.unsqueeze(1).expand(logits.shape[:2])
+            losses = functional.cross_entropy(
+                logits.flatten(0, 1), truth.flatten().long(), reduction="none", label_smoothing=self.smoothing
+            )
+            return weighted_mean(losses.view(logits.shape[:2]), target.weight)

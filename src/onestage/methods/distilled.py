@@ -1,0 +1,45 @@
+"""Distillation from a frozen encoder: every row that the student sees explains the teacher's row of the same cell."""
+
+from __future__ import annotations
+
+from onestage.likelihood import Gaussian
+from onestage.objective import Frozen, Input, Method, Part, Term, Trained
+from onestage.predictors import Linear
+from onestage.targets import Encoded
+from onestage.views import BlockReversed, Crop
+
+FD = Method(
+    name="fd",
+    cite="FD, arXiv:2205.14141 sec. 3 (whitened rows before the projection, smooth L1 of beta 2)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(scale=(0.08, 1.0))},
+    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
+    terms={
+        "distil": Term(
+            x="image",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="all+cls", space="raw", norm="layer"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="smooth_l1", beta=2.0),
+        )
+    },
+)
+
+UTA = Method(
+    name="uta",
+    cite="UTA, arXiv:2405.19009 sec. 2.2",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop()},
+    inputs={
+        "kept": Input(encoder="student", parts={"image": Part(of="view1", hide=BlockReversed(ratio=0.4), mode="drop")})
+    },
+    terms={
+        "align": Term(
+            x="kept",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="kept+cls"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)

@@ -1,0 +1,68 @@
+"""Masked image modelling: hidden cells of a view are explained from the rest."""
+
+from __future__ import annotations
+
+from onestage.likelihood import Gaussian
+from onestage.objective import Frozen, Input, Method, Part, Term, Trained
+from onestage.predictors import Decoder, Linear
+from onestage.targets import Encoded, Pixels
+from onestage.views import Block, Colour, Crop, Random
+
+MAE = Method(
+    name="mae",
+    cite="MAE, arXiv:2111.06377 sec. 3",
+    encoders={"student": Trained()},
+    views={"view1": Crop()},
+    inputs={"kept": Input(encoder="student", parts={"image": Part(of="view1", hide=Random(ratio=0.75), mode="drop")})},
+    terms={
+        "pixels": Term(
+            x="kept",
+            y="view1",
+            target=Pixels(rows="hidden", norm="patch"),
+            predictor=Decoder(width=512, depth=8, heads=16),
+            likelihood=Gaussian(form="squared"),
+        )
+    },
+)
+
+EVA = Method(
+    name="eva",
+    cite="EVA, arXiv:2211.07636 sec. 2.1 (masked tokens only, 105 of 256 cells)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop()},
+    inputs={
+        "masked": Input(
+            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=105, of=256), mode="replace")}
+        )
+    },
+    terms={
+        "feature": Term(
+            x="masked",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="hidden"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)
+
+MVP = Method(
+    name="mvp",
+    cite="MVP, arXiv:2203.05175 (class token and every patch, each with weight 1/(M+1))",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
+    inputs={
+        "masked": Input(
+            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=75, of=196), mode="replace")}
+        )
+    },
+    terms={
+        "guide": Term(
+            x="masked",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="all+cls"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)

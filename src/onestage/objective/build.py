@@ -1,0 +1,86 @@
+"""Building the modules of a method: encoders, their averages, and targets; and what must fit between them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from onestage.encoders import EncoderSpec
+from onestage.objective.declare import Ema, Method, Term
+from onestage.roles import Encoder, TargetMaker
+from onestage.spec import UserError
+from onestage.targets import Encoded, Pixels, Table
+from onestage.types import Grid
+
+
+class Answers(NamedTuple):
+    """What the objective must know of a frozen teacher to be built: its grid, and its widths in both spaces."""
+
+    grid: Grid
+    joint: int
+    raw: int
+
+
+def build_encoder(method: Method, name: str, models: dict[str, EncoderSpec]) -> Encoder:
+    """The trained encoder `name`, with room for mask tokens where an input of it asks for them.
+
+    Raises:
+        UserError: when the recipe has no model of that name.
+    """
+    if name not in models:
+        raise UserError(f"models.{name}: method {method.name} trains an encoder '{name}', but the recipe has no model")
+    modes = frozenset(
+        part.mode for asked in method.inputs.values() if asked.encoder == name for part in asked.parts.values()
+    )
+    return models[name].build(modes)
+
+
+def average_of(method: Method, name: str, models: dict[str, EncoderSpec], built: dict[str, Encoder]) -> Encoder:
+    """The average `name` of a built encoder: equal to it at first, without gradients."""
+    role = method.encoders[name]
+    assert isinstance(role, Ema)
+    slow = build_encoder(method, role.of, models)
+    slow.load_state_dict(built[role.of].state_dict())
+    return slow.requires_grad_(False).eval()
+
+
+def build_target(
+    term: Term,
+    student: Encoder,
+    built: dict[str, Encoder],
+    teachers: dict[str, Answers],
+    classes: int | None,
+) -> TargetMaker:
+    """What makes a term's target rows, as wide as what it explains.
+
+    Raises:
+        UserError: when a table is wanted and nobody knows the number of classes.
+    """
+    target = term.target
+    if isinstance(target, Pixels):
+        return target.build(student.size // student.grid[0])
+    if isinstance(target, Table):
+        if classes is None and target.classes is None:
+            raise UserError("target table: the number of classes is unknown; the data has no labels")
+        return target.build(student.width, target.classes or classes or 0)
+    if target.encoder in built:
+        return target.build(built[target.encoder].width)
+    answer = teachers[target.encoder]
+    return target.build(answer.joint if target.space == "joint" else answer.raw)
+
+
+def target_grid(
+    method: Method, name: str, student: Encoder, built: dict[str, Encoder], teachers: dict[str, Answers]
+) -> Grid:
+    """The target's grid, which must be the student's where single rows are explained by rows."""
+    term = method.terms[name]
+    if not isinstance(term.target, Encoded) or term.target.rows == "pooled":
+        return student.grid
+    encoder = term.target.encoder
+    grid = built[encoder].grid if encoder in built else teachers[encoder].grid
+    if grid != student.grid:
+        patch = student.size // student.grid[0]
+        raise UserError(
+            f"terms.{name}: the student's grid is {student.grid[0]}x{student.grid[1]} but the grid of '{encoder}' is "
+            f"{grid[0]}x{grid[1]}. With patches of {patch} pixels the student needs size {grid[0] * patch}."
+        )
+    return grid

@@ -1,0 +1,181 @@
+"""Equation 4 of M3I as one module.
+
+    L(s, t_x, t_y) = sum_k -weight_k log P_hat_k(z_y^k | z_hat_y^k)
+
+Inputs are named: two terms that name the same input share one draw of hidden cells and one encoding. Each distinct
+(encoder, view) target is computed once. Whether a target carries gradients is not a flag: its encoder's role says it.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from onestage.encoders import EncoderSpec
+from onestage.objective.average import average, momentum
+from onestage.objective.build import Answers, average_of, build_encoder, build_target, target_grid
+from onestage.objective.declare import Ask, Ema, Frozen, Method, Term, Trained
+from onestage.roles import Encoder, Likelihood, Predictor, TargetMaker
+from onestage.targets import Pixels, Table, wanted_cells
+from onestage.types import Batch, Losses, Piece, Represented, Target, Tokens, View, Wanted
+
+
+@final
+class Objective(nn.Module):
+    """Equation 4 as one module, so that DDP, FSDP2 and compile wrap it once.
+
+    Args:
+        method: the row.
+        models: a spec for every trained encoder of the row.
+        teachers: what each frozen teacher of the row answers with.
+        classes: number of categories, where a target is a table.
+
+    Raises:
+        UserError: when a model is missing, or a teacher's grid does not fit the student's.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        models: dict[str, EncoderSpec],
+        teachers: dict[str, Answers],
+        classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.method = method
+        built = {name: build_encoder(method, name, models) for name in method.named(Trained)}
+        for name in method.named(Ema):
+            built[name] = average_of(method, name, models, built)
+        self.encoders = nn.ModuleDict(built)
+        self.targets = nn.ModuleDict()
+        self.predictors = nn.ModuleDict()
+        self.likelihoods = nn.ModuleDict()
+        for name, term in method.terms.items():
+            student = built[method.inputs[term.x].encoder]
+            grid = target_grid(method, name, student, built, teachers)
+            maker = build_target(term, student, built, teachers, classes)
+            self.targets[name] = maker
+            self.predictors[name] = term.predictor.build(student.width, maker.width, grid)
+            self.likelihoods[name] = term.likelihood.build()
+
+    def forward(self, batch: Batch, answers: dict[Ask, Tokens]) -> Losses:
+        """Losses of a batch: `score` of `represent`."""
+        return self.score(self.represent(batch, answers))
+
+    def represent(self, batch: Batch, answers: dict[Ask, Tokens]) -> Represented:
+        """Encode each input once and each target once, and guess. Hidden cells must be complete in `batch`."""
+        encoded: dict[str, Tokens] = {}
+        made: dict[tuple[str, str], Tokens] = {}
+        guesses: dict[str, Tensor] = {}
+        targets: dict[str, Target] = {}
+        for name, term in self.method.terms.items():
+            if term.x not in encoded:
+                encoded[term.x] = self._encode(term.x, batch)
+            source = self._source(term, batch, answers, made)
+            wanted = self._wanted(term, batch, encoded[term.x], source)
+            targets[name] = self.target(name)(source, wanted, _identity(term, batch))
+            guesses[name] = self.predictor(name)(encoded[term.x], wanted)
+        return Represented(guesses, targets)
+
+    def score(self, represented: Represented) -> Losses:
+        """-log P_hat of every term in fp32, and their weighted sum."""
+        terms: dict[str, Tensor] = {}
+        for name in self.method.terms:
+            terms[name] = self.likelihood(name)(represented.guesses[name], represented.targets[name])
+        total = torch.stack([self.method.terms[name].weight * loss for name, loss in terms.items()]).sum()
+        return Losses(total, terms)
+
+    def training_mode(self) -> None:
+        """Everything that is trained into training mode; averages stay in evaluation mode (no drop path)."""
+        self.train()
+        for name in self.method.named(Ema):
+            self.encoders[name].eval()
+
+    @torch.no_grad()
+    def after_step(self, step: int, total: int) -> None:
+        """Commit everything that changes after optimiser step `step` of `total`, counted from 0: a skipped step is
+        not committed and so leaves no trace."""
+        for name in self.method.named(Ema):
+            role = self.method.encoders[name]
+            assert isinstance(role, Ema)
+            average(self.encoders[name], self.encoders[role.of], momentum(role, step, total), role.buffers)
+        for name in self.method.terms:
+            self.likelihood(name).after_step()
+
+    def likelihood(self, term: str) -> Likelihood:
+        """The likelihood of a term."""
+        module = self.likelihoods[term]
+        assert isinstance(module, Likelihood)
+        return module
+
+    def encoder(self, name: str) -> Encoder:
+        """A trained or EMA encoder."""
+        module = self.encoders[name]
+        assert isinstance(module, Encoder)
+        return module
+
+    def predictor(self, term: str) -> Predictor:
+        """The predictor of a term."""
+        module = self.predictors[term]
+        assert isinstance(module, Predictor)
+        return module
+
+    def target(self, term: str) -> TargetMaker:
+        """What makes the target of a term."""
+        module = self.targets[term]
+        assert isinstance(module, TargetMaker)
+        return module
+
+    def _encode(self, name: str, batch: Batch) -> Tokens:
+        asked = self.method.inputs[name]
+        encoder = self.encoder(asked.encoder)
+        pieces: dict[str, Piece] = {}
+        for key, part in asked.parts.items():
+            if part.of == "text":
+                pieces[key] = Piece(view=None, words=batch.words)
+            elif part.hide is None:
+                pieces[key] = Piece(view=batch.views[part.of])
+            else:
+                hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
+                pieces[key] = Piece(view=batch.views[part.of], hidden=hidden, hides=count, mode=part.mode)
+        return encoder(pieces)
+
+    def _source(
+        self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str], Tokens]
+    ) -> View | Tokens | Int[Tensor, " b"]:
+        """What a target is made of: pixels, another encoder's tokens, or labels."""
+        if isinstance(term.target, Pixels):
+            return batch.views[term.y]
+        if isinstance(term.target, Table):
+            assert batch.label is not None, "the loader checks that labels are there"
+            return batch.label
+        name = term.target.encoder
+        role = self.method.encoders[name]
+        if isinstance(role, Frozen):
+            return answers[Ask(name, term.y, term.target.space)]
+        if (name, term.y) not in made:
+            words = term.y == "text"
+            piece = Piece(view=None, words=batch.words) if words else Piece(view=batch.views[term.y])
+            with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
+                made[name, term.y] = self.encoder(name)({"target": piece})
+        return made[name, term.y]
+
+    def _wanted(self, term: Term, batch: Batch, tokens: Tokens, source: View | Tokens | Int[Tensor, " b"]) -> Wanted:
+        asked = self.method.inputs[term.x]
+        key, part = next(iter(asked.parts.items()))
+        grid = source.grid if isinstance(source, Tokens) else tokens.grid
+        hidden = batch.hidden.get(f"{term.x}/{key}")
+        count = part.hide.count(tokens.grid) if part.hide is not None else 0
+        rows = "pooled" if isinstance(term.target, Table) else term.target.rows
+        like = tokens.pooled
+        cells = wanted_cells(rows, hidden, count, grid, like.shape[0], like.device)
+        return Wanted(cells, grid, None if isinstance(source, Tensor) else source.geometry)
+
+
+def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
+    if term.y == "label":
+        return batch.label
+    return batch.words.text_id if term.y == "text" and batch.words is not None else None

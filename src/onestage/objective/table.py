@@ -1,0 +1,50 @@
+"""A method's terms as rows of M3I's table (arXiv:2211.09807, table 1)."""
+
+from __future__ import annotations
+
+from onestage.objective.declare import Method, Term, regulariser
+from onestage.targets import Table
+
+COLUMNS = ("method", "term", "input x", "target y", "z_y", "predictor", "regulariser", "P_hat", "weight")
+
+
+def term_rows(method: Method) -> list[tuple[str, ...]]:
+    """One row a term, in the columns of M3I's table."""
+    return [
+        (
+            method.name,
+            name,
+            _input(method, term),
+            term.y,
+            _target(term),
+            term.predictor.kind,
+            regulariser(method, term),
+            _likelihood(term),
+            f"{term.weight:g}",
+        )
+        for name, term in method.terms.items()
+    ]
+
+
+def _input(method: Method, term: Term) -> str:
+    asked = method.inputs[term.x]
+    words = []
+    for part in asked.parts.values():
+        hide = "" if part.hide is None else f" {part.mode} {part.hide.kind.replace('_', ' ')}"
+        words.append(f"{part.of}{hide}")
+    return " + ".join(words)
+
+
+def _target(term: Term) -> str:
+    target = term.target
+    if isinstance(target, Table):
+        return "category embedding"
+    if target.kind == "pixels":
+        return f"pixels, {target.rows}"
+    norm = "" if target.norm == "none" else f", {target.norm} norm"
+    return f"{target.encoder}, {target.rows}{norm}"
+
+
+def _likelihood(term: Term) -> str:
+    likelihood = term.likelihood
+    return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

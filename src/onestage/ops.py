@@ -1,0 +1,79 @@
+"""Pure tensor functions that several rooms need."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from onestage.types import POOLED, Grid, Place, Tokens
+
+
+def patchify(images: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b g p"]:
+    """Patches row by row, each flattened as (row, column, channel), channel last (MAE's order)."""
+    b, c, h, w = images.shape
+    grid = images.reshape(b, c, h // patch, patch, w // patch, patch)
+    return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, (h // patch) * (w // patch), patch * patch * c)
+
+
+def unpatchify(patches: Float[Tensor, "b g p"], patch: int, grid: Grid) -> Float[Tensor, "b c h w"]:
+    """The inverse of `patchify`."""
+    b, _, p = patches.shape
+    blocks = patches.reshape(b, grid[0], grid[1], patch, patch, p // patch**2)
+    return blocks.permute(0, 5, 1, 3, 2, 4).reshape(b, p // patch**2, grid[0] * patch, grid[1] * patch)
+
+
+def gather_rows(rows: Float[Tensor, "b n d"], index: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+    """Rows by number, for each sample its own."""
+    return rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+
+
+def select(tokens: Tokens, cells: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+    """The rows of the given cells; `POOLED` selects the pooled row.
+
+    Rows may stand in any order: the row of each cell is looked up in a table of all cells. Every cell asked for
+    must be among the rows; for one that is not, the first row is returned.
+    """
+    count = tokens.grid[0] * tokens.grid[1]
+    place = tokens.place.cell
+    table = place.new_zeros(place.shape[0], count + 1)
+    slots = torch.where(place == POOLED, count, place)
+    table.scatter_(1, slots, torch.arange(place.shape[1], device=place.device).expand_as(place))
+    found = gather_rows(tokens.rows, table.gather(1, cells.clamp_min(0)))
+    return torch.where((cells == POOLED).unsqueeze(-1), tokens.pooled.unsqueeze(1), found)
+
+
+def shown(hidden: Bool[Tensor, "b g"], count: int) -> Int[Tensor, "b n"]:
+    """The `count` cells of each sample that are not hidden, ascending."""
+    return hidden.int().argsort(dim=1, stable=True)[:, :count]
+
+
+def withheld(hidden: Bool[Tensor, "b g"], count: int) -> Int[Tensor, "b n"]:
+    """The `count` hidden cells of each sample, ascending."""
+    return shown(~hidden, count)
+
+
+def place_of(cells: Int[Tensor, "b n"], modality: int = 0) -> Place:
+    """The place of rows of one frame and one owner."""
+    zero = torch.zeros_like(cells)
+    return Place(cell=cells, frame=zero, owner=zero, modality=zero + modality)
+
+
+def sincos_2d(width: int, grid: Grid) -> Float[Tensor, "g d"]:
+    """Fixed 2-D sine-cosine positions of MAE: the first half of the width encodes the column, the second the row."""
+    rows, columns = torch.meshgrid(
+        torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64), indexing="ij"
+    )
+    omega = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+
+    def encode(position: Tensor) -> Tensor:
+        angle = position.reshape(-1, 1) * omega
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+    return torch.cat([encode(columns), encode(rows)], dim=1).float()
+
+
+def layer_normalise(rows: Float[Tensor, "*b d"], eps: float = 1e-5) -> Float[Tensor, "*b d"]:
+    """Each row to mean 0 and (biased) variance 1, in fp32: the whitening of FD, data2vec and SiameseIM."""
+    rows = rows.float()
+    return torch.nn.functional.layer_norm(rows, rows.shape[-1:], eps=eps)

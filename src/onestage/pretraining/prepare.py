@@ -1,0 +1,147 @@
+"""From a recipe to everything a run needs in memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from onestage.data import Quarantine, open_source
+from onestage.encoders import ClipText
+from onestage.encoders.words import Tokenizer
+from onestage.engine.loader import Batches
+from onestage.engine.optimiser import Optimisers
+from onestage.engine.step import Step
+from onestage.objective import Ask, Objective, Trained, asks
+from onestage.pretraining.resolve import answers_of, resolve
+from onestage.pretraining.spec import Recipe
+from onestage.roles import Source
+from onestage.spec import UserError
+from onestage.teachers import FORMS, OpenClipTeacher, RunTeacher, load
+from onestage.types import Batch, Tokens
+
+AnyTeacher = RunTeacher | OpenClipTeacher
+
+
+class Prepared(NamedTuple):
+    """A run in memory, before its first step."""
+
+    recipe: Recipe
+    source: Source
+    val: Source | None
+    teachers: dict[str, AnyTeacher]
+    objective: Objective
+    optimisers: Optimisers
+    step: Step
+    batches: Batches
+    total: int
+    device: torch.device
+
+
+def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
+    """Open the data, load the teachers, build the objective and the optimiser.
+
+    Raises:
+        UserError: for whatever of it cannot be had, saying what to type.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    source = open_data(recipe)
+    val = open_source(recipe.val) if recipe.val else None
+    teachers = load_teachers(recipe, device)
+    recipe = resolve(recipe, dict(teachers))
+    torch.manual_seed(recipe.seed)
+    objective = Objective(recipe.method, recipe.models, answers_of(dict(teachers)), len(source.classes) or None)
+    objective.to(device).training_mode()
+    optimisers = Optimisers(objective.named_parameters(), recipe.optimiser, recipe.batch)
+    grids = {name: objective.encoder(name).grid for name in recipe.method.named(Trained)}
+    total = recipe.total_steps(len(source))
+    batches = Batches(
+        source,
+        recipe.method,
+        grids,
+        recipe.batch,
+        recipe.seed,
+        _tokenizer(recipe),
+        Quarantine(quarantine),
+        recipe.texts,
+        total,
+    )
+    step = Step(objective, optimisers, answering(teachers), recipe.precision, recipe.accumulate, device)
+    return Prepared(recipe, source, val, teachers, objective, optimisers, step, batches, total, device)
+
+
+def open_data(recipe: Recipe) -> Source:
+    """The training source, with the annotations that the method needs.
+
+    Raises:
+        UserError: when it is not given, cannot be opened, or lacks texts or labels.
+    """
+    if recipe.data is None:
+        raise UserError(f"{recipe.name}: no data. Add --data FOLDER, or --data scenes for the built-in pictures.")
+    source = open_source(recipe.data)
+    if recipe.method.needs_texts and not source.has_texts:
+        raise UserError(
+            f"{recipe.data}: method {recipe.method.name} learns from captions, but this source has none. "
+            "Put a metadata.jsonl or metadata.csv with file_name and text into the folder."
+        )
+    if recipe.method.needs_labels and not source.has_labels:
+        raise UserError(
+            f"{recipe.data}: method {recipe.method.name} learns from categories, but this source has no labels. "
+            "Use one sub-folder for each class, or a label in metadata.jsonl."
+        )
+    return source
+
+
+def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]:
+    """The frozen encoders of the method.
+
+    Raises:
+        UserError: naming the two commands to type when there is none, or a space that a teacher lacks.
+    """
+    if recipe.missing_teachers:
+        raise UserError(
+            f"{recipe.name} learns from a frozen teacher and was given none. Train one and use it:\n"
+            "  onestage pretrain clip_tiny --data scenes --out runs/teacher\n"
+            f"  onestage pretrain {recipe.name} --data {recipe.data or 'scenes'} --teacher runs/teacher "
+            "--out runs/student\n"
+            f"A teacher is {FORMS}."
+        )
+    teachers = {name: load(reference, device) for name, reference in recipe.teachers.items()}
+    for ask in asks(recipe.method):
+        teachers[ask.encoder].width(ask.space)  # says so where it lacks that space
+    return teachers
+
+
+def answering(teachers: dict[str, AnyTeacher]):  # noqa: ANN201 - a closure of type Answer
+    """What answers for the frozen encoders during a step."""
+
+    def answer(ask: Ask, batch: Batch) -> Tokens:
+        return teachers[ask.encoder].tokens(batch.views[ask.view].pixels, ask.space)
+
+    return answer
+
+
+def _tokenizer(recipe: Recipe):  # noqa: ANN202
+    """Texts to words for the method's text encoder; None where it needs no texts, and then none is read."""
+    if not recipe.method.needs_texts:
+        return None
+    texts = [model for model in recipe.models.values() if isinstance(model, ClipText)]
+    if not texts:
+        raise UserError(f"{recipe.name}: method {recipe.method.name} reads texts, but models has no text encoder")
+    return Tokenizer(texts[0].context).words
+
+
+def default_workers() -> int:
+    """Loading processes: one for each four cores, at most eight."""
+    return min(max((os.cpu_count() or 1) // 4, 1), 8)
+
+
+def share_cores(workers: int) -> None:
+    """Without a GPU, leave a core to each loading process: threads that compete for a core stall one another.
+
+    What `OMP_NUM_THREADS` says holds.
+    """
+    if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max((os.cpu_count() or 1) - workers, 1))

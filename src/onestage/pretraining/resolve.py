@@ -1,0 +1,74 @@
+"""Filling in what a recipe leaves open: the student's size from the teacher's grid, and the views' sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from onestage.encoders import ClipImage, ClipText, EncoderSpec, Vit
+from onestage.objective import Answers, Method
+from onestage.pretraining.spec import Recipe
+from onestage.roles import Teacher
+from onestage.spec import UserError
+from onestage.views import ViewSpec
+
+
+def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
+    """The same recipe with every size explicit.
+
+    An image encoder without a size gets the one whose grid is its teacher's, else its architecture's own; a view
+    without a size gets that of the encoder which sees it. Sizes that were set stay.
+
+    Raises:
+        UserError: for a size that patches do not fill, or a view of another size than the encoder which sees it.
+    """
+    follow = next((teacher.grid[0] for teacher in teachers.values()), None)
+    models = {name: _sized(name, model, follow) for name, model in recipe.models.items()}
+    method = dataclasses.replace(recipe.method, views=_views(recipe.method, models))
+    return dataclasses.replace(recipe, models=models, method=method)
+
+
+def answers_of(teachers: dict[str, Teacher]) -> dict[str, Answers]:
+    """What the objective must know of the teachers; 0 for a joint space that a teacher does not have."""
+    return {name: Answers(t.grid, _joint(t), t.width("raw")) for name, t in teachers.items()}
+
+
+def _joint(teacher: Teacher) -> int:
+    return teacher.width("joint") if teacher.has_joint else 0
+
+
+def patch_of(model: Vit | ClipImage) -> int:
+    """Side of a patch in pixels."""
+    if model.patch is not None:
+        return model.patch
+    return int(model.arch.split("patch")[1].split("_")[0]) if "patch" in model.arch else 16
+
+
+def _sized(name: str, model: EncoderSpec, grid: int | None) -> EncoderSpec:
+    if isinstance(model, ClipText):
+        return model
+    patch = patch_of(model)
+    if model.size is None:
+        return dataclasses.replace(model, size=grid * patch if grid is not None else 224)
+    if model.size % patch or model.size < patch:
+        below = max(model.size // patch * patch, patch)
+        raise UserError(
+            f"models.{name}.size: {model.size} pixels are not filled by patches of {patch}; "
+            f"use {below} or {below + patch}"
+        )
+    return model
+
+
+def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec]:
+    views = dict(method.views)
+    for asked in method.inputs.values():
+        model = models.get(asked.encoder)
+        for part in asked.parts.values():
+            if part.of not in views or not isinstance(model, (Vit, ClipImage)):
+                continue
+            if views[part.of].size not in {None, model.size}:
+                raise UserError(
+                    f"method.views.{part.of}.size: {views[part.of].size} pixels, but '{asked.encoder}' sees images of "
+                    f"{model.size}; leave it empty (null), or change models.{asked.encoder}.size"
+                )
+            views[part.of] = dataclasses.replace(views[part.of], size=model.size)
+    return views

@@ -1,0 +1,98 @@
+"""A recipe: a method plus sizes, data, optimiser and numbers. Executed into a directory it is a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+from pydantic import Field
+
+from onestage.encoders import EncoderSpec
+from onestage.engine.optimiser import Optimiser
+from onestage.engine.schedule import Cosine
+from onestage.engine.step import Precision
+from onestage.engine.texts import ShortFirst
+from onestage.objective import Frozen, Method
+from onestage.spec import UserError, spec
+
+Positive = Annotated[int, Field(gt=0)]
+Task = Literal["zero-shot", "knn"]
+
+
+@final
+@spec
+class Saving:
+    """When checkpoints are written, and how many stay."""
+
+    minutes: Annotated[float, Field(gt=0)] = 10.0
+    keep: Positive = 3
+
+
+@final
+@spec
+class Watch:
+    """Evaluation during training, on the validation data: its results go into the metrics."""
+
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations; 0 watches nothing."""
+    tasks: tuple[Task, ...] = ("zero-shot",)
+    samples: Positive = 1000
+
+
+@final
+@spec
+class Recipe:
+    """Everything a run is determined by.
+
+    Raises:
+        UserError: when the length is not given in exactly one way, or the batch cannot be cut.
+    """
+
+    name: str
+    method: Method
+    models: dict[str, EncoderSpec]
+    batch: Positive
+    optimiser: Optimiser
+    schedule: Cosine
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Length in passes over the data; or give `steps`."""
+    steps: Positive | None = None
+    data: str | None = None
+    val: str | None = None
+    teachers: dict[str, str] = Field(default_factory=dict)
+    """A reference for each frozen encoder of the method."""
+    init: str | None = None
+    """A run whose weights the encoders start from."""
+    accumulate: Positive = 1
+    precision: Precision = "bf16"
+    seed: int = 0
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that load data; empty: by the number of cores."""
+    texts: ShortFirst | None = None
+    """Which of a sample's texts is read; empty: all of them alike."""
+    templates: tuple[str, ...] = ()
+    """Prompts that suit the captions, for zero-shot; empty: the teacher's, else CLIP's eighty."""
+    saving: Saving = Saving()
+    watch: Watch = Watch()
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.steps is None):
+            raise UserError(f"{self.name}: give the length either as epochs or as steps (the other one empty)")
+        if self.batch % self.accumulate:
+            raise UserError(f"{self.name}: batch {self.batch} cannot be cut into {self.accumulate} equal pieces")
+
+    def total_steps(self, samples: int) -> int:
+        """Steps of the whole run over a source of so many samples."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(round(self.epochs * samples / self.batch), 1)
+
+    @property
+    def missing_teachers(self) -> list[str]:
+        """Frozen encoders of the method that have no reference yet."""
+        return [name for name in self.method.named(Frozen) if name not in self.teachers]
+
+    @property
+    def student(self) -> str:
+        """The encoder that the run is about: that of the first term."""
+        return self.method.inputs[next(iter(self.method.terms.values())).x].encoder

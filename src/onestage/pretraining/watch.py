@@ -1,0 +1,39 @@
+"""Evaluation while a run trains: the live model under the same evaluators as a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from onestage.evaluation import Knn, ZeroShot
+from onestage.pretraining.bundle import live
+from onestage.pretraining.prepare import Prepared
+from onestage.pretraining.spec import Recipe, Task
+from onestage.teachers import RunTeacher
+
+
+def evaluations(recipe: Recipe) -> list[Callable[[Prepared], dict[str, float]]]:
+    """What the recipe asks to be watched; nothing where there is no validation data to watch it on."""
+    return [watching(task) for task in recipe.watch.tasks] if recipe.watch.every and recipe.val else []
+
+
+def watching(task: Task) -> Callable[[Prepared], dict[str, float]]:
+    """One evaluation of the live model on the validation data; its headline number alone."""
+
+    def evaluate(prepared: Prepared) -> dict[str, float]:
+        assert prepared.val is not None, "nothing is watched without validation data"
+        prepared.objective.eval()
+        model = live(prepared)
+        with torch.random.fork_rng(devices=[]):
+            metrics = _evaluator(task, prepared.recipe, model).run(model, prepared.val, prepared.source)
+        prepared.objective.training_mode()
+        return {task: metrics["top1"]}
+
+    return evaluate
+
+
+def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn:
+    if task == "zero-shot":
+        return ZeroShot(limit=recipe.watch.samples, templates=model.templates or None)
+    return Knn(limit=recipe.watch.samples)

@@ -1,0 +1,111 @@
+"""Recipes and methods as text for people: the table of methods, the table of terms, parameters and FLOPs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from onestage.encoders import ClipText
+from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows
+from onestage.pretraining import Recipe
+from onestage.pretraining.resolve import resolve
+from onestage.spec import to_yaml
+from onestage.types import Geometry, Piece, View, Words
+
+SOURCES = {
+    "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
+    "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
+    "FOLDER": "a folder of images; sub-folders are classes; metadata.jsonl or .csv with file_name and text or label",
+}
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned text, the last column as it is."""
+    if not rows:
+        return ""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    lines = (
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def first_line(thing: object) -> str:
+    """The first line of a docstring."""
+    return (thing.__doc__ or "").strip().split("\n")[0]
+
+
+def length(recipe: Recipe) -> str:
+    """How long a recipe trains."""
+    return f"{recipe.epochs:g} epochs" if recipe.epochs is not None else f"{recipe.steps} steps"
+
+
+def needs(recipe: Recipe) -> list[str]:
+    """What a recipe needs besides images."""
+    needed = {
+        "captions": recipe.method.needs_texts,
+        "labels": recipe.method.needs_labels,
+        "a teacher": bool(recipe.method.named(Frozen)),
+    }
+    return [word for word, is_needed in needed.items() if is_needed]
+
+
+def recipe_line(recipe: Recipe) -> str:
+    """A recipe in a few words."""
+    words = needs(recipe)
+    return f"batch {recipe.batch}, {length(recipe)}" + (f"; needs {' and '.join(words)}" if words else "")
+
+
+def methods_table(methods: Mapping[str, Method]) -> str:
+    """The table of all methods."""
+    return columns([COLUMNS, *(row for method in methods.values() for row in term_rows(method))])
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """YAML, the table of terms, parameters, and FLOPs per sample."""
+    follows = any(not isinstance(model, ClipText) and model.size is None for model in recipe.models.values())
+    made = resolve(recipe, {})
+    note = (
+        "  (sizes as without a teacher; they follow the teacher's grid)"
+        if follows and recipe.method.named(Frozen)
+        else ""
+    )
+    parts = [
+        to_yaml(recipe).rstrip(),
+        columns([COLUMNS, *term_rows(recipe.method)]),
+        columns([("encoder", "parameters", "grid", "GFLOP per sample, forward"), *encoder_rows(made)]) + note,
+        f"cite: {recipe.method.cite}",
+    ]
+    return "\n\n".join(parts)
+
+
+def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
+    """Parameters, grid and forward FLOPs of every trained encoder, as it sees its input; built without memory."""
+    rows = []
+    with torch.device("meta"):
+        for name in recipe.method.named(Trained):
+            encoder = recipe.models[name].build(frozenset())
+            count = sum(parameter.numel() for parameter in encoder.parameters())
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                encoder(_piece(recipe, name, encoder.grid, encoder.size))
+            grid = f"{encoder.grid[0]}x{encoder.grid[1]}"
+            rows.append((name, f"{count:,}", grid, f"{counter.get_total_flops() / 1e9:.3f}"))
+    return rows
+
+
+def _piece(recipe: Recipe, name: str, grid: tuple[int, int], size: int) -> dict[str, Piece]:
+    """A sample as the encoder sees it: with what its first input drops."""
+    model = recipe.models[name]
+    if isinstance(model, ClipText):
+        words = Words(torch.zeros(1, model.context, dtype=torch.long), torch.zeros(1, dtype=torch.long))
+        return {"text": Piece(None, words=words)}
+    geometry = Geometry(torch.zeros(1, 4), torch.zeros(1, dtype=torch.bool))
+    view = View(torch.zeros(1, 3, size, size), geometry)
+    asked = next((asked for asked in recipe.method.inputs.values() if asked.encoder == name), None)
+    part = next(iter(asked.parts.values())) if asked is not None else None
+    if part is None or part.hide is None or part.mode != "drop":
+        return {"image": Piece(view)}
+    hidden = torch.zeros(1, grid[0] * grid[1], dtype=torch.bool)
+    return {"image": Piece(view, hidden=hidden, hides=part.hide.count(grid), mode="drop")}

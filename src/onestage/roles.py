@@ -1,0 +1,213 @@
+"""The abstract parts of the house. Every class here is abstract; everything that fills one is final.
+
+Rooms know one another only through these roles and the bundles of `types`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from onestage.types import Grid, Piece, Scope, Target, Tokens, View, Wanted
+
+Space = Literal["joint", "raw"]
+"""`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
+
+
+class Picture(ABC):
+    """An image that is not decoded yet."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright, read from the header alone."""
+
+    @abstractmethod
+    def decode(self) -> np.ndarray:
+        """Upright RGB pixels, uint8, shape (height, width, 3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a source yields. Whatever a source does not know is absent (empty or None)."""
+
+    key: str
+    """Names the sample inside its source: a relative path, or a number."""
+    picture: Picture
+    texts: tuple[str, ...] = ()
+    label: int | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """(left, top, right, bottom) in pixels."""
+    box_labels: tuple[int, ...] = ()
+    questions: tuple[tuple[str, str], ...] = ()
+    """Question and answer."""
+
+
+class Source(ABC):
+    """Where samples come from: random access, and a fingerprint of what it holds."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    """Names of the labels, in order; empty where there are none."""
+    has_texts: bool = False
+    has_labels: bool = False
+    keeps_captions: frozenset[str] = frozenset()
+    """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample number `index`.
+
+        Raises:
+            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`).
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the samples change."""
+
+
+class BadSample(Exception):
+    """A sample that cannot be used. The message says why, and goes into the quarantine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything random about one view of one sample, decided before its pixels are decoded."""
+
+    box: tuple[int, int, int, int]
+    """(top, left, height, width) in pixels of the unflipped source."""
+    flip: bool = False
+    colour: tuple[tuple[str, float], ...] = ()
+    """Colour operations in their order, each with its factor."""
+
+
+class ViewMaker(ABC):
+    """t_x or t_y: how a view is cut from a sample."""
+
+    size: int | None
+
+    @property
+    @abstractmethod
+    def alters(self) -> frozenset[str]:
+        """Augmentations it may apply, in the words of `Source.keeps_captions`."""
+
+    @abstractmethod
+    def plan(self, rng: np.random.Generator, width: int, height: int) -> Plan: ...
+
+    @abstractmethod
+    def apply(self, pixels: np.ndarray, plan: Plan) -> Tensor:
+        """uint8 (height, width, 3) to uint8 (3, size, size)."""
+
+
+class Hide(ABC):
+    """Which cells of a grid an input withholds; always the same number of them for one grid."""
+
+    @abstractmethod
+    def count(self, grid: Grid) -> int:
+        """How many cells are hidden."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, grid: Grid) -> np.ndarray:
+        """bool (cells,), True where hidden."""
+
+
+class Encoder(nn.Module, ABC):
+    """f_theta or f_phi: backbone and projector."""
+
+    width: int
+    grid: Grid
+    size: int
+    """Side of the square images it expects, in pixels (0 for text)."""
+
+    @abstractmethod
+    def forward(self, parts: dict[str, Piece]) -> Tokens: ...
+
+
+class TargetMaker(nn.Module, ABC):
+    """Turns what a target is made of into z_y."""
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
+    ) -> Target: ...
+
+
+class Predictor(nn.Module, ABC):
+    """f_psi: guesses the wanted target rows from z_x, knowing both geometries."""
+
+    @abstractmethod
+    def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]: ...
+
+
+class Likelihood(nn.Module, ABC):
+    """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32."""
+
+    scope: Scope
+    """Whether a sample's loss depends on the other samples of the batch."""
+
+    @abstractmethod
+    def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]: ...
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """Commit what changes after an optimiser's step."""
+
+
+class Teacher(ABC):
+    """A frozen model by reference: image tokens, and texts where it has a text tower. Never trained, never saved."""
+
+    reference: str
+    grid: Grid
+    size: int
+    licence: str
+    scale: float
+    """exp of the logit scale, for zero-shot probabilities."""
+    has_text: bool
+    has_joint: bool
+    """Whether it has a space that images and texts share."""
+    templates: tuple[str, ...]
+    """Prompts that suit its texts; empty: CLIP's eighty."""
+    statistics: str
+    """Name of the statistics it normalises pixels by, or `own` where they have no name."""
+
+    @abstractmethod
+    def parts(self) -> tuple[nn.Module, ...]:
+        """Its networks, to look at."""
+
+    @abstractmethod
+    def width(self, space: Space) -> int: ...
+
+    @abstractmethod
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
+        """Tokens of images in [0, 1] at any square size; its own size and normalisation are applied here."""
+
+    @abstractmethod
+    def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
+        """Embeddings in the joint space, not normalised."""
+
+
+class Evaluator(ABC):
+    """One protocol of evaluation."""
+
+    @abstractmethod
+    def run(self, model: Teacher, data: Source, train: Source | None) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What zero-shot needs beside the image encoder: saved with a run so that it stands alone."""
+
+    config: dict[str, object]
+    tensors: dict[str, Tensor] = field(default_factory=dict)

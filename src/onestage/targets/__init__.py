@@ -1,0 +1,26 @@
+"""f_phi: what has to be explained. The closed union of what a term's target may be."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Discriminator
+
+from onestage.targets.encoded import Encoded, EncodedTarget
+from onestage.targets.pixels import Pixels, PixelsTarget
+from onestage.targets.rows import RowsWanted, wanted_cells
+from onestage.targets.table import Table, TableTarget
+
+TargetSpec = Annotated[Pixels | Encoded | Table, Discriminator("kind")]
+
+__all__ = [
+    "Encoded",
+    "EncodedTarget",
+    "Pixels",
+    "PixelsTarget",
+    "RowsWanted",
+    "Table",
+    "TableTarget",
+    "TargetSpec",
+    "wanted_cells",
+]

@@ -1,0 +1,71 @@
+"""The pixels of the target's view, patch by patch (MAE, arXiv:2111.06377, section 3)."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from onestage.layers.normalise import Normalise, Statistics
+from onestage.ops import gather_rows, patchify
+from onestage.roles import TargetMaker
+from onestage.spec import UserError, spec
+from onestage.targets.rows import CellRows
+from onestage.types import Target, Tokens, View, Wanted
+
+EPSILON = 1e-6
+
+
+@final
+@spec
+class Pixels:
+    """Patches of normalised pixels. They have no pooled row, so `rows` names grid cells only."""
+
+    rows: CellRows
+    norm: Literal["patch", "none"] = "patch"
+    """Whether each patch is brought to mean 0 and variance 1."""
+    normalise: Statistics = "imagenet"
+    """Statistics of the channels, applied first."""
+    kind: Literal["pixels"] = "pixels"
+
+    def build(self, patch: int) -> PixelsTarget:
+        """The target for patches of `patch` pixels a side, that of the encoder."""
+        return PixelsTarget(self, patch)
+
+
+@final
+class PixelsTarget(TargetMaker):
+    """Rows of 3 * patch^2 values, ordered (row, column, channel)."""
+
+    def __init__(self, wanted: Pixels, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.width = 3 * patch**2
+        self.norm = wanted.norm
+        self.normalise = Normalise(wanted.normalise)
+
+    def forward(
+        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
+    ) -> Target:
+        """The wanted patches, in fp32.
+
+        Raises:
+            UserError: when the view is not the wanted grid of patches.
+        """
+        assert isinstance(source, View), "pixels are made of a view"
+        size, grid = source.pixels.shape[-2:], wanted.grid
+        if tuple(size) != (grid[0] * self.patch, grid[1] * self.patch):
+            raise UserError(
+                f"a pixel target of {grid[0]} x {grid[1]} patches of {self.patch} px needs a view of "
+                f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
+            )
+        patches = patchify(self.normalise(source.pixels.float()), self.patch)
+        rows = gather_rows(patches, wanted.cell)
+        return Target(standardise(rows) if self.norm == "patch" else rows, identity, None)
+
+
+def standardise(rows: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
+    """Each row to mean 0 and variance 1. The variance is unbiased (divided by p - 1), as in MAE's code."""
+    variance = rows.var(dim=-1, keepdim=True, unbiased=True)
+    return (rows - rows.mean(dim=-1, keepdim=True)) * (variance + EPSILON).rsqrt()

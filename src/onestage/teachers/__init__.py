@@ -1,0 +1,91 @@
+"""Frozen models by reference. They stay outside the objective, its wrappers and its checkpoints.
+
+RUN[@STEP|@best][:student|:ema]     a run of ours
+open_clip:NAME/FILE                 an open_clip architecture with a local file of weights
+open_clip:local-dir:DIR             a folder with open_clip_config.json and its weights
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from onestage.roles import Teacher
+from onestage.spec import UserError
+from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
+from onestage.teachers.open_clip import OpenClipTeacher, load_open_clip
+from onestage.teachers.run import RunTeacher, load_run
+
+FORMS = "a run folder (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/FILE or open_clip:local-dir:DIR"
+
+
+def load(reference: str, device: torch.device | None = None) -> RunTeacher | OpenClipTeacher:
+    """A frozen model.
+
+    Raises:
+        UserError: when the reference leads nowhere or the model cannot be used.
+    """
+    device = device or torch.device("cpu")
+    if reference.startswith("open_clip:"):
+        return _open_clip(reference, device)
+    run, step, which = parse_run(reference)
+    return load_run(run, step, which, None, device)
+
+
+def load_random(reference: str, seed: int, device: torch.device | None = None) -> RunTeacher:
+    """The model of a run with its image encoder drawn at random: the baseline of an evaluation."""
+    if reference.startswith("open_clip:"):
+        raise UserError(f"{reference}: a random baseline is drawn for runs only")
+    run, step, which = parse_run(reference)
+    return load_run(run, step, which, seed, device or torch.device("cpu"))
+
+
+def parse_run(reference: str) -> tuple[Path, str | None, str]:
+    """A reference to a run as (folder, step or `best` or None, `student` or `ema`).
+
+    Raises:
+        UserError: when it is not the folder of a run.
+    """
+    path, which = reference, "student"
+    for name in ("student", "ema"):
+        if path.endswith(f":{name}"):
+            path, which = path.removesuffix(f":{name}"), name
+    step = None
+    if "@" in path and not Path(path).exists():
+        path, step = path.rsplit("@", 1)
+    if not (Path(path) / "run.yaml").is_file():
+        what = "there is no such folder" if not Path(path).exists() else "it holds no run.yaml"
+        raise UserError(f"{reference}: not a model ({what}). A model is {FORMS}.")
+    return Path(path), step, which
+
+
+def _open_clip(reference: str, device: torch.device) -> OpenClipTeacher:
+    rest = reference.removeprefix("open_clip:")
+    if rest.startswith("local-dir:"):
+        folder = Path(rest.removeprefix("local-dir:"))
+        if not (folder / "open_clip_config.json").is_file():
+            raise UserError(f"{reference}: {folder} holds no open_clip_config.json")
+        return load_open_clip(reference, f"local-dir:{folder}", None, device)
+    name, _, file = rest.partition("/")
+    if not file or not Path(file).is_file():
+        raise UserError(
+            f"{reference}: expected open_clip:NAME/FILE with a file of weights on this machine; "
+            f"'{file}' is not a file. Weights are never downloaded."
+        )
+    return load_open_clip(reference, name, file, device)
+
+
+__all__ = [
+    "FORMS",
+    "BundleSpec",
+    "OpenClipTeacher",
+    "RunTeacher",
+    "Teacher",
+    "TextSide",
+    "load",
+    "load_random",
+    "parse_run",
+    "read_bundle",
+    "write_bundle",
+]

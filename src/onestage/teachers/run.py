@@ -1,0 +1,150 @@
+"""A run of ours as a frozen model: its image encoder, its head into the joint space, and its text tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from onestage.encoders import ClipText
+from onestage.encoders.words import Tokenizer
+from onestage.roles import Encoder, Predictor, Space, Teacher
+from onestage.spec import UserError
+from onestage.storage import Checkpoint, load_checkpoint
+from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, read_text_weights
+from onestage.teachers.resize import to_size, whole
+from onestage.types import POOLED, Piece, Tokens, View, Wanted
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Text(NamedTuple):
+    """A text tower ready for use."""
+
+    spec: TextSide
+    encoder: Encoder
+    tokenizer: Tokenizer
+    scale: float
+
+
+@final
+class RunTeacher(Teacher):
+    """A frozen model from a checkpoint of a run."""
+
+    def __init__(
+        self, reference: str, bundle: BundleSpec, encoder: Encoder, head: Predictor | None, text: Text | None
+    ) -> None:
+        self.reference, self.bundle = reference, bundle
+        self.encoder, self.head, self._text = encoder, head, text
+        self.grid, self.size = encoder.grid, encoder.size
+        self.licence = bundle.licence
+        self.scale = text.scale if text else 1.0
+        self.has_text = text is not None
+        self.has_joint = bundle.joint is not None
+        self.templates = text.spec.templates if text else ()
+        self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        found = (self.encoder, self.head, self._text.encoder if self._text else None)
+        return tuple(part for part in found if part is not None)
+
+    def width(self, space: Space) -> int:
+        if space == "raw":
+            return self.encoder.width
+        if self.bundle.joint is None:
+            raise UserError(
+                f"{self.reference}: this run has no space that it shares with texts, so it cannot be asked for joint "
+                "tokens. Use space: raw, or a teacher that learned from texts or from a CLIP teacher."
+            )
+        return self.bundle.joint
+
+    @torch.no_grad()
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
+        view = View(to_size(pixels, self.size, "bicubic"), whole(pixels))
+        tokens = self.encoder({"image": Piece(view=view)})
+        if space == "raw":
+            return tokens
+        self.width(space)
+        assert self.head is not None, "a joint width comes with a head"
+        cells = tokens.place.cell
+        pooled = cells.new_full((cells.shape[0], 1), POOLED)
+        rows = self.head(tokens, Wanted(torch.cat([pooled, cells], dim=1), tokens.grid, tokens.geometry))
+        return tokens._replace(rows=rows[:, 1:], pooled=rows[:, 0])
+
+    @torch.no_grad()
+    def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
+        if self._text is None:
+            raise UserError(f"{self.reference}: this run has no text tower, so texts cannot be compared with images")
+        words = self._text.tokenizer.words(texts)
+        device = next(self._text.encoder.parameters()).device
+        return self._text.encoder({"text": Piece(view=None, words=words._replace(ids=words.ids.to(device)))}).pooled
+
+    def text_weights(self) -> tuple[TextSide, dict[str, Tensor]] | None:
+        """The text tower as another run copies it."""
+        if self._text is None:
+            return None
+        side = self._text.spec
+        kept = TextSide(encoder=side.encoder, scale=self._text.scale, templates=side.templates)
+        return kept, dict(self._text.encoder.state_dict())
+
+
+def load_run(run: Path, step: str | None, which: str, seed: int | None, device: torch.device) -> RunTeacher:
+    """The model of a run.
+
+    Args:
+        step: a step number, `best`, or None for the newest checkpoint.
+        which: `student` or `ema`.
+        seed: draw the image encoder and its head at random from this seed instead of loading them.
+
+    Raises:
+        UserError: when the run holds no such checkpoint or encoder.
+    """
+    bundle = read_bundle(run)
+    if which == "ema" and bundle.average is None:
+        raise UserError(f"{run}:ema: this run keeps no average of its encoder; use {run}:student")
+    checkpoint = load_checkpoint(run, step)
+    weights = checkpoint.tensors["model"]
+    name = bundle.average if which == "ema" and bundle.average is not None else bundle.name
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed or 0)
+        encoder = bundle.encoder.build(frozenset())
+        head = None
+        if bundle.head is not None and bundle.joint is not None:
+            head = bundle.head.build(encoder.width, bundle.joint, encoder.grid)
+    if seed is None:
+        _fill(encoder, weights, f"encoders.{name}.")
+        if head is not None:
+            _fill(head, weights, f"predictors.{bundle.head_of}.")
+    text = _text_side(run, bundle.text, checkpoint, device) if bundle.text is not None else None
+    reference = f"{run}" + (f"@{step}" if step else "")
+    return RunTeacher(reference, bundle, freeze(encoder, device), head and freeze(head, device), text)
+
+
+def freeze(module: M, device: torch.device) -> M:
+    """A module in evaluation mode, without gradients, on its device."""
+    module.requires_grad_(False).eval().to(device)
+    return module
+
+
+def _text_side(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.device) -> Text:
+    encoder = side.encoder.build(frozenset())
+    weights = checkpoint.tensors["model"]
+    if side.trained_as is not None:
+        _fill(encoder, weights, f"encoders.{side.trained_as}.")
+    else:
+        encoder.load_state_dict(read_text_weights(run))
+    scale = side.scale
+    if side.scale_of is not None:
+        scale = float(weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
+    return Text(side, freeze(encoder, device), Tokenizer(side.encoder.context), scale)
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
+    """Load the weights under a prefix; a mask token that only training needs is left out."""
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    own.pop("mask.token", None)
+    module.load_state_dict(own)

@@ -1,0 +1,112 @@
+"""Tensor bundles that cross rooms, and the axis letters of the whole package.
+
+Letters in shapes: `b` batch, `n` rows kept by an encoder, `g` grid cells (row-major), `m` target rows, `d` width,
+`k` target width, `t` words, `c h w` channels and pixels. Named tuples only: a bundle holds tensors and no behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+POOLED = -1
+"""The cell number of the pooled row: the class token where the encoder pools by it, else its mean or map-pooled row."""
+
+HideMode = Literal["full", "drop", "replace"]
+Scope = Literal["sample", "batch"]
+Grid = tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """Where a view lies in its source image: `box` is (top, left, height, width) in pixels of the unflipped source."""
+
+    box: Float[Tensor, "b 4"]
+    flip: Bool[Tensor, " b"]
+
+
+class View(NamedTuple):
+    """One view of every sample of a batch: pixels in [0, 1], and their geometry."""
+
+    pixels: Float[Tensor, "b c h w"]
+    geometry: Geometry
+
+
+class Words(NamedTuple):
+    """One text per sample. Samples whose `text_id` are equal carry the same text."""
+
+    ids: Int[Tensor, "b t"]
+    text_id: Int[Tensor, " b"]
+
+
+class Piece(NamedTuple):
+    """One part of an input as an encoder receives it: a view or words, and the cells it may not see. `hides` is how
+    many cells are hidden in every sample: a Python number, so that shapes are known without asking the device."""
+
+    view: View | None
+    words: Words | None = None
+    hidden: Bool[Tensor, "b g"] | None = None
+    hides: int = 0
+    mode: HideMode = "full"
+
+
+class Place(NamedTuple):
+    """Where each row of an encoder's output belongs: its grid cell (`POOLED` for the class token), frame, owner
+    (which image of a mix) and modality (0 image, 1 text). Each is one number a row."""
+
+    cell: Int[Tensor, "b n"]
+    frame: Int[Tensor, "b n"]
+    owner: Int[Tensor, "b n"]
+    modality: Int[Tensor, "b n"]
+
+
+class Tokens(NamedTuple):
+    """z_x or z_y: an encoder's rows, its pooled row, where each row belongs, and the geometry of the view encoded."""
+
+    rows: Float[Tensor, "b n d"]
+    pooled: Float[Tensor, "b d"]
+    place: Place
+    grid: Grid
+    geometry: Geometry | None
+
+
+class Wanted(NamedTuple):
+    """The target rows a predictor has to guess: their cells, and the geometry of the target's view."""
+
+    cell: Int[Tensor, "b m"]
+    grid: Grid
+    geometry: Geometry | None
+
+
+class Target(NamedTuple):
+    """z_y: the rows to be explained. `identity` numbers equal targets alike (texts, classes); `weight` counts a row
+    in the loss (0 leaves it out); a table's target has `rows` of shape (classes, k) shared by the batch."""
+
+    rows: Float[Tensor, "b m k"] | Float[Tensor, "classes k"]
+    identity: Int[Tensor, " b"] | None
+    weight: Float[Tensor, "b m"] | None
+
+
+class Batch(NamedTuple):
+    """What the loader yields. `hidden` is keyed by input/part name; `number` is the sample's number in the stream."""
+
+    number: Int[Tensor, " b"]
+    views: dict[str, View]
+    hidden: dict[str, Bool[Tensor, "b g"]]
+    words: Words | None
+    label: Int[Tensor, " b"] | None
+
+
+class Represented(NamedTuple):
+    """What `Objective.represent` hands to `Objective.score`: a guess and a target for each term."""
+
+    guesses: dict[str, Float[Tensor, "b m k"]]
+    targets: dict[str, Target]
+
+
+class Losses(NamedTuple):
+    """Total loss in fp32, and each term's own (before its weight)."""
+
+    total: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]

@@ -1,0 +1,36 @@
+"""t_x and t_y: how a view is cut from a sample, and which cells of its grid an input withholds.
+
+A view has two phases: `plan` draws its geometry and colour before anything is decoded, `apply` makes the
+pixels. Every parameter is drawn here from a numpy generator; every pixel is made by torchvision's functional
+transforms.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from onestage.views.colour import Colour
+from onestage.views.crop import Crop
+from onestage.views.hiding import Block, BlockReversed, Random, block_wise, coverage
+from onestage.views.resize import Resize
+
+ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
+"""Every view a recipe can name."""
+
+HideSpec = Annotated[Random | Block | BlockReversed, Field(discriminator="kind")]
+"""Every way of hiding a recipe can name."""
+
+__all__ = [
+    "Block",
+    "BlockReversed",
+    "Colour",
+    "Crop",
+    "HideSpec",
+    "Random",
+    "Resize",
+    "ViewSpec",
+    "block_wise",
+    "coverage",
+]

@@ -1,0 +1,95 @@
+"""The training view: a random resized crop that remembers its box and flip, and colour changes.
+
+The crop is the one of Szegedy et al., "Going deeper with convolutions" (arXiv:1409.4842, section 6), in
+torchvision's form: ten attempts at a random area and aspect, then the largest centred crop of an allowed
+aspect.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, final
+
+import numpy as np
+from jaxtyping import UInt8
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from onestage.roles import Plan, ViewMaker
+from onestage.spec import spec
+from onestage.views.colour import Colour, Probability, recolour
+from onestage.views.resize import Interpolation, Side, resample
+
+_ATTEMPTS = 10
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the least comes first and the greatest second; try ({pair[1]}, {pair[0]})")
+    return pair
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Aspect = Annotated[float, Field(gt=0)]
+
+
+@final
+@spec
+class Crop(ViewMaker):
+    """A random resized crop, flipped left to right with probability `flip`, then recoloured."""
+
+    size: Side | None = None
+    """Side of the view, in pixels; empty: that of the encoder which sees it, filled in before training."""
+    scale: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.2, 1.0)
+    """Least and greatest share of the picture's area; (1, 1) keeps all of it if its aspect is allowed."""
+    ratio: Annotated[tuple[Aspect, Aspect], AfterValidator(_ascending)] = (3 / 4, 4 / 3)
+    """Least and greatest aspect (width / height) of the crop, drawn log-uniformly."""
+    flip: Probability = 0.5
+    interpolation: Interpolation = "bicubic"
+    colour: Colour | None = None
+    kind: Literal["crop"] = "crop"
+
+    @property
+    def alters(self) -> frozenset[str]:
+        """What the view may change: `crop`, `flip`, `colour`."""
+        may = {
+            "crop": self.scale != (1.0, 1.0),
+            "flip": self.flip > 0,
+            "colour": self.colour is not None and self.colour.changes,
+        }
+        return frozenset(name for name, happens in may.items() if happens)
+
+    def plan(self, rng: np.random.Generator, width: int, height: int) -> Plan:
+        """Box, flip and colour for a picture of `width` x `height` pixels."""
+        box = random_box(rng, width, height, self.scale, self.ratio)
+        flip = rng.random() < self.flip
+        return Plan(box=box, flip=flip, colour=self.colour.draw(rng) if self.colour is not None else ())
+
+    def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
+        """The planned view of a decoded picture."""
+        assert self.size is not None, "a recipe fills in the sizes of its views before training"
+        top, left, height, width = plan.box
+        inside = pixels[top : top + height, left : left + width]
+        image = resample(inside, (self.size, self.size), self.interpolation)
+        return recolour(image.flip(-1) if plan.flip else image, plan.colour)
+
+
+def random_box(
+    rng: np.random.Generator, width: int, height: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop, in pixels: its area uniform, its aspect log-uniform."""
+    reach = math.log(ratio[0]), math.log(ratio[1])
+    for _ in range(_ATTEMPTS):
+        area = width * height * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(*reach))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    return _central_box(width, height, ratio)
+
+
+def _central_box(width: int, height: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
+    """The largest centred box whose aspect is allowed, at least one pixel each way."""
+    w = min(width, max(1, round(height * ratio[1])))
+    h = min(height, max(1, round(width / ratio[0])))
+    return (height - h) // 2, (width - w) // 2, h, w

@@ -1,0 +1,71 @@
+"""The evaluation view, and the resampling that all views share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from pydantic import Field
+from torch import Tensor
+
+from onestage.roles import Plan, ViewMaker
+from onestage.spec import spec
+
+Interpolation = Literal["bicubic", "bilinear"]
+Side = Annotated[int, Field(ge=1)]
+
+_MARGIN = 4
+"""Squares on each side of the centred one that are resized too: bounds the cost of a very long picture."""
+
+
+def resample(
+    pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, ...], interpolation: Interpolation
+) -> UInt8[Tensor, "3 height width"]:
+    """Pixels resized with antialiasing, to (height, width) or, from one number, by the shortest side.
+
+    The result keeps the pixels' order in memory (channels last), which is the kernel's fast path;
+    `torch.stack` makes a contiguous batch of it. It may share memory with `pixels` where they have the wanted
+    size already.
+    """
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    # torch warns of read-only arrays (Pillow's); and a crop would be copied inside the kernel anyway.
+    owned = np.require(pixels, requirements=("C", "W"))
+    image = torch.from_numpy(owned).permute(2, 0, 1)
+    return functional.resize(image, list(size), InterpolationMode(interpolation), antialias=True)
+
+
+@final
+@spec
+class Resize(ViewMaker):
+    """The shortest side brought to `size` pixels, then the centred square: zero-shot's usual view.
+
+    Its box is the centred square, true to a pixel of the view and half a pixel of the source.
+    """
+
+    size: Side = 224  # pyright: ignore[reportIncompatibleVariableOverride] - a frozen field may be narrower
+    """Side of the view, in pixels."""
+    interpolation: Interpolation = "bicubic"
+    kind: Literal["resize"] = "resize"
+
+    @property
+    def alters(self) -> frozenset[str]:
+        """Nothing that a caption could speak of."""
+        return frozenset()
+
+    def plan(self, rng: np.random.Generator, width: int, height: int) -> Plan:
+        """The centred square of a picture of `width` x `height` pixels; draws nothing."""
+        side = min(width, height)
+        return Plan(box=((height - side) // 2, (width - side) // 2, side, side))
+
+    def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
+        """The planned view of a decoded picture."""
+        from torchvision.transforms.v2 import functional
+
+        top, left, side, _ = plan.box
+        rows = slice(max(0, top - _MARGIN * side), top + side + _MARGIN * side)
+        columns = slice(max(0, left - _MARGIN * side), left + side + _MARGIN * side)
+        image = resample(pixels[rows, columns], (self.size,), self.interpolation)
+        return functional.center_crop(image, [self.size, self.size])

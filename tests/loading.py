@@ -1,0 +1,55 @@
+"""Batches of every row for the tests of the loader, and how two of them are compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onestage.data import Quarantine
+from onestage.encoders.words import Tokenizer
+from onestage.engine.loader import Batches
+from onestage.objective import Method
+from onestage.roles import Source
+from onestage.types import Batch
+from small import BATCH, ROWS
+
+SIDE, GRID, STEPS = 16, (4, 4), 40
+
+
+def sized(row: str) -> Method:
+    """A row whose views are 16 pixels wide."""
+    method = ROWS[row]
+    views = {name: dataclasses.replace(view, size=SIDE) for name, view in method.views.items()}
+    return dataclasses.replace(method, views=views)
+
+
+def made(source: Source, method: Method, **changes: Any) -> Batches:
+    given = {
+        "grids": dict.fromkeys(method.encoders, GRID),
+        "batch": BATCH,
+        "seed": 0,
+        "tokenize": Tokenizer(16).words if method.needs_texts else None,
+        "quarantine": Quarantine(None),
+        "texts": None,
+        "total": STEPS,
+    }
+    return Batches(source, method, **(given | changes))
+
+
+def flat(batch: Batch) -> dict[str, Tensor]:
+    """Every tensor of a batch by name."""
+    tensors: dict[str, Tensor | None] = {"number": batch.number, "label": batch.label}
+    for name, view in batch.views.items():
+        tensors |= {f"{name}.pixels": view.pixels, f"{name}.box": view.geometry.box, f"{name}.flip": view.geometry.flip}
+    tensors |= {f"hidden.{name}": hidden for name, hidden in batch.hidden.items()}
+    if batch.words is not None:
+        tensors |= {"ids": batch.words.ids, "text_id": batch.words.text_id}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
+
+
+def same(first: Batch, second: Batch) -> bool:
+    one, two = flat(first), flat(second)
+    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())

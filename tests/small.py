@@ -1,0 +1,67 @@
+"""Recipes of every row of the table that train in a second, for the tests of training."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from onestage.encoders import ClipText, Vit
+from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.schedule import Cosine
+from onestage.likelihood import Gaussian
+from onestage.methods import METHODS
+from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
+from onestage.predictors import Decoder, Linear
+from onestage.pretraining import Recipe, Saving
+from onestage.targets import Encoded
+from onestage.views import Crop, Random
+
+BATCH, STEPS = 8, 12
+VIT = Vit(arch="vit_tiny_patch16_224", size=32, patch=8, width=32, depth=2, heads=2, normalise="half")
+TEXT = ClipText(joint=16, width=32, depth=1, heads=2, context=16)
+ALL_SAVED = Saving(minutes=1e-9, keep=100)
+"""A checkpoint after every step."""
+
+AVERAGED = Method(
+    name="averaged",
+    cite="a student that learns from its own average, as BYOL's (arXiv:2006.07733)",
+    encoders={"student": Trained(), "average": Ema(of="student", momentum=0.9)},
+    views={"view1": Crop(scale=(0.6, 1.0))},
+    inputs={"kept": Input(encoder="student", parts={"image": Part(of="view1", hide=Random(ratio=0.5), mode="drop")})},
+    terms={
+        "self": Term(
+            x="kept",
+            y="view1",
+            target=Encoded(encoder="average", rows="kept+cls"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)
+ROWS = METHODS | {"averaged": AVERAGED}
+TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
+
+
+def small(row: str, **changes: Any) -> Recipe:
+    """A row as a recipe of 12 steps of 8 digits; `vit` changes the image encoder, the rest are fields of the recipe."""
+    method = ROWS[row]
+    image = dataclasses.replace(VIT, **changes.pop("vit", {}))
+    decoder = Decoder(width=32, depth=1, heads=2)
+    terms = {
+        name: dataclasses.replace(term, predictor=decoder) if term.predictor.kind == "decoder" else term
+        for name, term in method.terms.items()
+    }
+    recipe = Recipe(
+        name=f"{row}_small",
+        method=dataclasses.replace(method, terms=terms),
+        models={name: TEXT if name == "text" else image for name in method.named(Trained)},
+        batch=BATCH,
+        steps=STEPS,
+        data="digits",
+        optimiser=Optimiser(groups={"all": Group(lr=1e-2, clip=1.0)}, reference_batch=4 * BATCH),
+        schedule=Cosine(warmup=0.2, end=1e-5),
+        precision="fp32",
+        workers=0,
+        saving=ALL_SAVED,
+    )
+    return dataclasses.replace(recipe, **changes)

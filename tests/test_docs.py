@@ -1,0 +1,36 @@
+"""The generated pages of docs/ are what the code says now."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from onestage.methods import METHODS
+from onestage.recipes import names
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES: dict[str, str] = runpy.run_path(str(DOCS / "build.py"))["pages"]()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_what_the_code_says_now(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name], f"docs/{name} is stale: run make docs"
+
+
+def test_the_pages_name_every_method_and_every_recipe_once() -> None:
+    rows = {page: re.findall(r"^\| `?(\w+)`? \|", text, re.MULTILINE) for page, text in PAGES.items()}
+    assert rows["methods.md"] == ["method", *(name for name, row in METHODS.items() for _ in row.terms)]
+    assert rows["recipes.md"] == ["name", *names()]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *(f"docs/{p.name}" for p in sorted(DOCS.glob("*.md")))]
+)
+def test_links_to_files_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
