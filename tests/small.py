@@ -11,7 +11,7 @@ from onestage.engine.schedule import Cosine
 from onestage.likelihood import Gaussian
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Decoder, Linear
+from onestage.predictors import Decoder, Linear, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
@@ -42,18 +42,23 @@ ROWS = METHODS | {"averaged": AVERAGED}
 TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
 
 
+def lean(method: Method) -> Method:
+    """The method with decoders of one narrow block."""
+    decoders = {"decoder": Decoder(width=32, depth=1, heads=2), "relative": Relative(width=32, depth=1, heads=2)}
+    terms = {
+        name: dataclasses.replace(term, predictor=decoders.get(term.predictor.kind, term.predictor))
+        for name, term in method.terms.items()
+    }
+    return dataclasses.replace(method, terms=terms)
+
+
 def small(row: str, **changes: Any) -> Recipe:
     """A row as a recipe of 12 steps of 8 digits; `vit` changes the image encoder, the rest are fields of the recipe."""
     method = ROWS[row]
     image = dataclasses.replace(VIT, **changes.pop("vit", {}))
-    decoder = Decoder(width=32, depth=1, heads=2)
-    terms = {
-        name: dataclasses.replace(term, predictor=decoder) if term.predictor.kind == "decoder" else term
-        for name, term in method.terms.items()
-    }
     recipe = Recipe(
         name=f"{row}_small",
-        method=dataclasses.replace(method, terms=terms),
+        method=lean(method),
         models={name: TEXT if name == "text" else image for name in method.named(Trained)},
         batch=BATCH,
         steps=STEPS,

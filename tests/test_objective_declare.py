@@ -46,6 +46,7 @@ def test_a_row_that_would_collapse_is_refused() -> None:
 
 def test_regularisers_are_the_column_of_the_table() -> None:
     words = {name: regulariser(row, next(iter(row.terms.values()))) for name, row in METHODS.items()}
+    average, decorrelated = "stop gradient", "stop gradient + decorrelation"
     assert words == {
         "supervised": "negative categories",
         "clip": "negatives",
@@ -54,6 +55,11 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "eva": "stop gradient",
         "mvp": "stop gradient",
         "uta": "stop gradient",
+        **dict.fromkeys(("auto_encoder", "mim_pixel", "novel_view", "siamese_pixel", "mixmim"), "-"),
+        **dict.fromkeys(("global_distillation", "instance", "dense_instance", "instance_masked"), "negatives"),
+        **dict.fromkeys(("mim_feature", "mim_global", "siamese_feature"), decorrelated),
+        **dict.fromkeys(("m3i", "m3i_text", "m3i_both", "m3i_unmixed"), decorrelated),
+        "dense_distillation": average,
     }
 
 

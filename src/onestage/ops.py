@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from onestage.types import POOLED, Grid, Place, Tokens
+from onestage.types import POOLED, Geometry, Grid, Place, Tokens
 
 
 def patchify(images: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b g p"]:
@@ -59,18 +59,37 @@ def place_of(cells: Int[Tensor, "b n"], modality: int = 0) -> Place:
     return Place(cell=cells, frame=zero, owner=zero, modality=zero + modality)
 
 
+def sincos(positions: Float[Tensor, "*b 2"], width: int) -> Float[Tensor, "*b d"]:
+    """Sine-cosine encoding of (row, column), in cells: half of the width encodes the column, then the row, as MAE."""
+    omega = 10000 ** -(torch.arange(width // 4, dtype=torch.float64, device=positions.device) / (width // 4))
+    row, column = (positions.double()[..., axis, None] * omega for axis in (0, 1))
+    return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1).float()
+
+
 def sincos_2d(width: int, grid: Grid) -> Float[Tensor, "g d"]:
-    """Fixed 2-D sine-cosine positions of MAE: the first half of the width encodes the column, the second the row."""
-    rows, columns = torch.meshgrid(
-        torch.arange(grid[0], dtype=torch.float64), torch.arange(grid[1], dtype=torch.float64), indexing="ij"
-    )
-    omega = 10000 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    """The encoding of every cell of a grid: MAE's fixed positions."""
+    rows, columns = torch.meshgrid(torch.arange(grid[0]).float(), torch.arange(grid[1]).float(), indexing="ij")
+    return sincos(torch.stack([rows.flatten(), columns.flatten()], dim=1), width)
 
-    def encode(position: Tensor) -> Tensor:
-        angle = position.reshape(-1, 1) * omega
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    return torch.cat([encode(columns), encode(rows)], dim=1).float()
+def relative_cells(
+    seen: Geometry, wanted: Geometry, cells: Int[Tensor, "b m"], seen_grid: Grid, wanted_grid: Grid
+) -> Float[Tensor, "b m 2"]:
+    """Where cells of one view lie in another view's grid, as (row, column) of their centres in its cells.
+
+    A centre goes from the wanted view to the unflipped source and from there into the view that was seen. Equal views
+    give the cells themselves; a pooled row lies at the view's centre.
+    """
+    row, column = (cells // wanted_grid[1] + 0.5) / wanted_grid[0], (cells % wanted_grid[1] + 0.5) / wanted_grid[1]
+    pooled = cells == POOLED
+    row, column = row.masked_fill(pooled, 0.5), column.masked_fill(pooled, 0.5)
+    column = torch.where(wanted.flip.unsqueeze(1), 1 - column, column)
+    top, left, height, width = (side.unsqueeze(1) for side in wanted.box.unbind(dim=1))
+    y, x = top + row * height, left + column * width
+    top, left, height, width = (side.unsqueeze(1) for side in seen.box.unbind(dim=1))
+    row, column = (y - top) / height, (x - left) / width
+    column = torch.where(seen.flip.unsqueeze(1), 1 - column, column)
+    return torch.stack([row * seen_grid[0] - 0.5, column * seen_grid[1] - 0.5], dim=-1)
 
 
 def layer_normalise(rows: Float[Tensor, "*b d"], eps: float = 1e-5) -> Float[Tensor, "*b d"]:

@@ -143,6 +143,14 @@ class TargetMaker(nn.Module, ABC):
         self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
     ) -> Target: ...
 
+    @abstractmethod
+    def after_step(self) -> None:
+        """Commit what changes after an optimiser's step."""
+
+    @abstractmethod
+    def after_skip(self) -> None:
+        """Forget what a skipped step would have committed."""
+
 
 class Predictor(nn.Module, ABC):
     """f_psi: guesses the wanted target rows from z_x, knowing both geometries."""
@@ -161,8 +169,26 @@ class Likelihood(nn.Module, ABC):
     def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]: ...
 
     @abstractmethod
+    def candidates(self, target: Target) -> int:
+        """Over how many candidates the likelihood is normalised; 0 where it is a density. ln of it minus the loss
+        bounds the mutual information from below, in nats."""
+
+    @abstractmethod
     def after_step(self) -> None:
         """Commit what changes after an optimiser's step."""
+
+    @abstractmethod
+    def after_skip(self) -> None:
+        """Forget what a skipped step would have committed."""
+
+
+class Regulariser(nn.Module, ABC):
+    """What is added to a term's loss to keep the entropy of its targets up where its likelihood does not."""
+
+    scope: Scope
+
+    @abstractmethod
+    def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]: ...
 
 
 class Teacher(ABC):

@@ -49,6 +49,8 @@ class Piece(NamedTuple):
     hidden: Bool[Tensor, "b g"] | None = None
     hides: int = 0
     mode: HideMode = "full"
+    owner: Bool[Tensor, "b g"] | None = None
+    """Where two images are mixed and kept apart: cells attend only to cells that are equal here."""
 
 
 class Place(NamedTuple):
@@ -106,7 +108,8 @@ class Represented(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Total loss in fp32, and each term's own (before its weight)."""
+    """Total loss in fp32, each term's own (before its weight), and what is watched of them without gradient."""
 
     total: Float[Tensor, ""]
     terms: dict[str, Float[Tensor, ""]]
+    watched: dict[str, Float[Tensor, ""]]

@@ -116,10 +116,23 @@ class VitEncoder(Encoder):
         assert view is not None, "an image encoder is given a view"
         cells = visible_cells(piece, self.grid, view.pixels)
         with _Slots(self.keep, self.mask, piece, cells):
-            rows = self.backbone.forward_features(self.normalise(view.pixels))
+            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._apart(piece))
         patches = rows[:, self.prefix :]
         pooled = rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
         return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry)
+
+    def _apart(self, piece: Piece) -> Tensor | None:
+        """What is added to the attention of mixed images that are kept apart: a cell does not see the other image, nor
+        the class token, which sees both."""
+        if piece.owner is None:
+            return None
+        batch, count = piece.owner.shape
+        forbidden = torch.zeros(batch, 1, self.prefix + count, self.prefix + count, device=piece.owner.device)
+        cells = forbidden[:, 0, self.prefix :]
+        cells[:, :, self.prefix :].masked_fill_(piece.owner.unsqueeze(1) != piece.owner.unsqueeze(2), -torch.inf)
+        cells[:, :, : self.prefix] = -torch.inf
+        kind = piece.owner.device.type
+        return forbidden.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else forbidden
 
 
 @final

@@ -99,11 +99,16 @@ class Batches(Dataset[Batch]):
         return Drawn(views, self._hide(rng), text, -1 if sample.label is None else sample.label)
 
     def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
-        return {
-            f"{name}/{key}": part.hide.draw(rng(f"hide/{name}/{key}"), self.grids[asked.encoder])
+        hides = {
+            f"{name}/{key}": (part.hide, asked.encoder)
             for name, asked in self.method.inputs.items()
             for key, part in asked.parts.items()
-            if part.hide is not None
+        }
+        hides |= {name: (asked.mix, asked.encoder) for name, asked in self.method.inputs.items()}
+        return {
+            key: hide.draw(rng(f"hide/{key}"), self.grids[encoder])
+            for key, (hide, encoder) in hides.items()
+            if hide is not None
         }
 
     def _collate(self, numbers: range, drawn: list[Drawn]) -> Batch:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onestage.engine.loader import split
 from onestage.engine.optimiser import Optimisers
-from onestage.objective import Ask, Objective, asks
+from onestage.objective import Ask, Objective, asks, shares
 from onestage.spec import UserError
 from onestage.types import Batch, Losses, Tokens
 
@@ -70,14 +70,16 @@ class Step:
         before = [buffer.clone() for buffer in self._statistics]
         self.optimisers.zero_grad()
         pieces = [self._backward(piece) for piece in split(batch, self.accumulate)]
+        products = self.objective.taps.read()
         losses = mean_losses(pieces)
+        losses = losses._replace(watched=losses.watched | shares(products))
         norm = self.optimisers.clip()
         if not bool(torch.isfinite(norm) & torch.isfinite(losses.total)):
             self._undo(before, losses)
             return Stepped(losses, norm, skipped=True)
         self.skipped = 0
         self.optimisers.step()
-        self.objective.after_step(step, total)
+        self.objective.after_step(step, total, products)
         return Stepped(losses, norm, skipped=False)
 
     def _backward(self, batch: Batch) -> Losses:
@@ -86,12 +88,15 @@ class Step:
             represented = self.objective.represent(batch, answers)
         losses = self.objective.score(represented)
         (losses.total / self.accumulate).backward()
-        return Losses(losses.total.detach(), {name: loss.detach() for name, loss in losses.terms.items()})
+        self.objective.taps.settle()
+        terms = {name: loss.detach() for name, loss in losses.terms.items()}
+        return Losses(losses.total.detach(), terms, losses.watched)
 
     def _undo(self, before: list[Tensor], losses: Losses) -> None:
         for buffer, old in zip(self._statistics, before, strict=True):
             buffer.copy_(old)
         self.optimisers.zero_grad()
+        self.objective.after_skip()
         self.skipped += 1
         if self.skipped >= MAX_SKIPPED:
             terms = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.terms.items())
@@ -103,8 +108,12 @@ class Step:
 
 def mean_losses(pieces: list[Losses]) -> Losses:
     """The mean over equal pieces of a batch."""
+
+    def mean(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {name: torch.stack([value[name] for value in values]).mean() for name in values[0]}
+
     total = torch.stack([piece.total for piece in pieces]).mean()
-    return Losses(total, {name: torch.stack([p.terms[name] for p in pieces]).mean() for name in pieces[0].terms})
+    return Losses(total, mean([piece.terms for piece in pieces]), mean([piece.watched for piece in pieces]))
 
 
 def check_accumulation(objective: Objective, accumulate: int) -> None:

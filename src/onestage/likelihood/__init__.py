@@ -8,16 +8,26 @@ from pydantic import Discriminator
 
 from onestage.likelihood.boltzmann import Boltzmann
 from onestage.likelihood.contrast import BatchLikelihood
+from onestage.likelihood.decorrelate import Decorrelation, UniGrad
 from onestage.likelihood.gaussian import Gaussian, GaussianLikelihood
+from onestage.likelihood.queue import QueueLikelihood
 from onestage.likelihood.table import TableLikelihood
+from onestage.likelihood.tokens import TokensLikelihood
 
 LikelihoodSpec = Annotated[Gaussian | Boltzmann, Discriminator("kind")]
+RegulariserSpec = UniGrad
+"""What may be added to a term to keep its targets apart."""
 
 __all__ = [
     "BatchLikelihood",
     "Boltzmann",
+    "Decorrelation",
     "Gaussian",
     "GaussianLikelihood",
     "LikelihoodSpec",
+    "QueueLikelihood",
+    "RegulariserSpec",
     "TableLikelihood",
+    "TokensLikelihood",
+    "UniGrad",
 ]

@@ -68,6 +68,17 @@ class BatchLikelihood(Tempered):
                 losses = (losses + surprise(logits.T, pairs)) / 2
             return weighted_mean(losses.unsqueeze(1), target.weight)
 
+    def candidates(self, target: Target) -> int:
+        """The targets of the batch."""
+        return target.rows.shape[0]
+
+    def after_step(self) -> None:
+        """Clamp a learned temperature."""
+        self.clamp()
+
+    def after_skip(self) -> None:
+        """Nothing to forget."""
+
 
 def pair_up(target: Target, same_text: SameText) -> Pairs:
     """Candidates and positives from equal identities and from rows of weight 0."""

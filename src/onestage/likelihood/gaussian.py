@@ -44,8 +44,8 @@ class Gaussian:
         """What keeps the targets spread: nothing."""
         return "none"
 
-    def build(self) -> GaussianLikelihood:
-        """The loss module."""
+    def build(self, width: int | None = None) -> GaussianLikelihood:
+        """The loss module; rows of any width."""
         return GaussianLikelihood(self)
 
 
@@ -74,8 +74,15 @@ class GaussianLikelihood(Likelihood):
         with full_precision(guess):
             return weighted_mean(self._distance(guess.float(), target.rows.float()), target.weight)
 
+    def candidates(self, target: Target) -> int:
+        """None: a Gaussian has no partition function over candidates."""
+        return 0
+
     def after_step(self) -> None:
         """Nothing to commit: a Gaussian has no state."""
+
+    def after_skip(self) -> None:
+        """Nothing to forget."""
 
     def _distance(self, guess: Float[Tensor, "b m k"], rows: Float[Tensor, "b m k"]) -> Float[Tensor, "b m"]:
         if self.form == "cosine":

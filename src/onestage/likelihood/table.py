@@ -46,3 +46,14 @@ class TableLikelihood(Tempered):
                 logits.flatten(0, 1), truth.flatten().long(), reduction="none", label_smoothing=self.smoothing
             )
             return weighted_mean(losses.view(logits.shape[:2]), target.weight)
+
+    def candidates(self, target: Target) -> int:
+        """The rows of the table."""
+        return target.rows.shape[0]
+
+    def after_step(self) -> None:
+        """Clamp a learned temperature."""
+        self.clamp()
+
+    def after_skip(self) -> None:
+        """Nothing to forget."""

@@ -31,8 +31,8 @@ class Temper:
 class Tempered(Likelihood, ABC):
     """Logits are exp(log_scale) * guess . candidate. Learned or fixed, it is saved: zero-shot needs it.
 
-    `after_step` keeps a learned scale in [1, max_scale] as CLIP does (arXiv:2103.00020, section 2.5). The
-    clamp acts on the parameter after the step and not on its value in the forward pass, where it would stop
+    `clamp` keeps a learned scale in [1, max_scale] as CLIP does (arXiv:2103.00020, section 2.5). It
+    acts on the parameter after the step and not on its value in the forward pass, where it would stop
     the gradient too and leave the scale at the limit for good.
     """
 
@@ -49,8 +49,8 @@ class Tempered(Likelihood, ABC):
         self.temper = temper
 
     @torch.no_grad()
-    def after_step(self) -> None:
-        """Clamp a learned scale in place; a fixed one stays as it is."""
+    def clamp(self) -> None:
+        """Keep a learned scale in its limits, in place; a fixed one stays as it is."""
         if self.temper.how == "learned":
             self.log_scale.clamp_(0.0, math.log(self.temper.max_scale))
 

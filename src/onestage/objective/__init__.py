@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from onestage.objective.average import average, momentum
+from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
 from onestage.objective.declare import (
     Ask,
     Ema,
+    EncoderRole,
     Frozen,
     Input,
     Method,
@@ -14,17 +16,20 @@ from onestage.objective.declare import (
     Term,
     Trained,
     asks,
-    image_part,
     regulariser,
 )
 from onestage.objective.module import Objective
+from onestage.objective.monitor import COLLAPSED
 from onestage.objective.table import COLUMNS, term_rows
 
 __all__ = [
+    "COLLAPSED",
     "COLUMNS",
     "Answers",
     "Ask",
+    "Balance",
     "Ema",
+    "EncoderRole",
     "Frozen",
     "Input",
     "Method",
@@ -34,8 +39,8 @@ __all__ = [
     "Trained",
     "asks",
     "average",
-    "image_part",
     "momentum",
     "regulariser",
+    "shares",
     "term_rows",
 ]

@@ -73,7 +73,7 @@ def target_grid(
 ) -> Grid:
     """The target's grid, which must be the student's where single rows are explained by rows."""
     term = method.terms[name]
-    if not isinstance(term.target, Encoded) or term.target.rows == "pooled":
+    if not isinstance(term.target, Encoded) or term.target.rows == "pooled" or term.target.fit == "resample":
         return student.grid
     encoder = term.target.encoder
     grid = built[encoder].grid if encoder in built else teachers[encoder].grid

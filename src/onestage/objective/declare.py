@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple, final
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
-from onestage.likelihood import LikelihoodSpec
+from onestage.likelihood import LikelihoodSpec, RegulariserSpec
+from onestage.objective.balance import Balance
 from onestage.predictors import PredictorSpec
 from onestage.roles import Space
 from onestage.spec import UserError, spec, suggest
@@ -31,10 +32,18 @@ class Part:
 @final
 @spec
 class Input:
-    """What one encoder sees at once."""
+    """What one encoder sees at once.
+
+    With a `mix`, it has two parts: on each sample's grid, the cells that the mix hides of the first part show the
+    second part of the partner, sample i xor 1 of the global batch. Terms name a part of it as `input/part`, and then
+    see only that part's rows, each sample its own: nothing else has to know of partners.
+    """
 
     encoder: str
     parts: dict[str, Part]
+    mix: HideSpec | None = None
+    attention: Literal["all", "own"] = "all"
+    """In a mix: whether rows attend to both images, or only to rows of their own (MixMIM, arXiv:2205.13137)."""
 
 
 @final
@@ -48,6 +57,11 @@ class Term:
     predictor: PredictorSpec
     likelihood: LikelihoodSpec
     weight: float = 1.0
+    regulariser: RegulariserSpec | None = None
+    """What is added to keep targets apart where the likelihood has no negatives."""
+    dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of samples, drawn afresh in each step, that the term leaves out: teacher dropping, where several
+    teachers would else be learned by the easiest one. Of the terms with a share, one at least stays for each sample."""
 
 
 @final
@@ -99,6 +113,8 @@ class Method:
     inputs: dict[str, Input]
     terms: dict[str, Term]
     views: dict[str, ViewSpec]
+    balance: Balance | None = None
+    """Empty: the weights of the terms stay as they are."""
 
     def __post_init__(self) -> None:
         for name, term in self.terms.items():
@@ -113,6 +129,17 @@ class Method:
         for name, role in self.encoders.items():
             if isinstance(role, Ema) and not isinstance(self.encoders.get(role.of), Trained):
                 raise UserError(f"encoders.{name}.of: '{role.of}' is not a trained encoder of this method")
+        if self.balance is not None and self.balance.reference not in self.terms:
+            raise UserError(f"balance.reference: there is no term '{self.balance.reference}'")
+
+    def input_of(self, term: Term) -> Input:
+        """The input that a term explains its target from."""
+        return self.inputs[term.x.partition("/")[0]]
+
+    def part_of(self, term: Term) -> Part:
+        """The part of it that target rows refer to: the one named, else the first."""
+        parts = self.input_of(term).parts
+        return parts[term.x.partition("/")[2] or next(iter(parts))]
 
     def named(self, role: type[Trained | Frozen | Ema]) -> list[str]:
         """The names of the encoders in a role."""
@@ -145,9 +172,10 @@ def regulariser(method: Method, term: Term) -> str:
     """What keeps the targets from collapsing: the regulariser column of M3I's table; `none` must be refused."""
     if term.likelihood.kind == "boltzmann":
         return "negative categories" if isinstance(term.target, Table) else "negatives"
+    explicit = "" if term.regulariser is None else " + decorrelation"
     if isinstance(term.target, Encoded):
         trained = isinstance(method.encoders[term.target.encoder], Trained)
-        return "none" if trained else "stop gradient"
+        return "none" if trained else f"stop gradient{explicit}"
     return "none" if isinstance(term.target, Table) else "-"
 
 
@@ -161,14 +189,19 @@ def _check_names(method: Method, name: str, term: Term) -> None:
             raise UserError(f"{path}: there is no '{word}' here{suggest(word, names)} (known: {', '.join(names)})")
 
     sources = [*method.views, "text"]
-    known(f"terms.{name}.x", term.x, list(method.inputs))
+    known(f"terms.{name}.x", term.x, seen(method))
     known(f"terms.{name}.y", term.y, [*sources, "label"])
-    asked = method.inputs[term.x]
-    known(f"inputs.{term.x}.encoder", asked.encoder, method.named(Trained))
+    asked = method.input_of(term)
+    key = term.x.partition("/")[0]
+    known(f"inputs.{key}.encoder", asked.encoder, method.named(Trained))
     for part, value in asked.parts.items():
-        known(f"inputs.{term.x}.parts.{part}.of", value.of, sources)
+        known(f"inputs.{key}.parts.{part}.of", value.of, sources)
         if (value.hide is None) != (value.mode == "full"):
-            raise UserError(f"inputs.{term.x}.parts.{part}: hide and mode go together (drop or replace with a hide)")
+            raise UserError(f"inputs.{key}.parts.{part}: hide and mode go together (drop or replace with a hide)")
+    if asked.mix is not None and (
+        len(asked.parts) != 2 or any(part.of == "text" or part.hide for part in asked.parts.values())
+    ):
+        raise UserError(f"inputs.{key}.mix: mixes two parts that are views and hide nothing themselves")
     if isinstance(term.target, Encoded):
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
     if isinstance(term.target, Table) != (term.y == "label"):
@@ -177,20 +210,32 @@ def _check_names(method: Method, name: str, term: Term) -> None:
 
 def _check_reach(method: Method, name: str, term: Term) -> None:
     """A predictor that reads the encoder's own rows cannot answer for rows that were dropped."""
-    part = image_part(method.inputs[term.x])
+    asked, part = method.input_of(term), method.part_of(term)
     rows = "pooled" if isinstance(term.target, Table) else term.target.rows
-    if part.hide is None and rows == "hidden":
+    if part.hide is None and asked.mix is None and rows == "hidden":
         raise UserError(f"terms.{name}.target.rows: hidden, but input '{term.x}' hides nothing")
-    if part.mode == "drop" and rows in {"hidden", "all", "all+cls"} and term.predictor.reaches == "rows":
+    missing = part.mode == "drop" or asked.mix is not None
+    if missing and rows in {"hidden", "all", "all+cls"} and term.predictor.reaches == "rows":
         raise UserError(
             f"terms.{name}: predictor {term.predictor.kind} reads the encoder's own rows, but input '{term.x}' drops "
             f"some of the rows '{rows}'. Use a decoder, mode: replace, or rows: kept."
         )
+    if part.of != term.y and term.y in method.views and rows != "pooled" and term.predictor.reaches != "views":
+        raise UserError(
+            f"terms.{name}: predictor {term.predictor.kind} is not told where '{term.y}' lies, but input '{term.x}' is "
+            f"'{part.of}', cut elsewhere from the sample. Use predictor: {{kind: relative}}, or rows: pooled."
+        )
+    if rows.endswith("+cls") and term.predictor.reaches == "views":
+        raise UserError(f"terms.{name}: a relative predictor guesses cells; use rows: {rows.removesuffix('+cls')}")
 
 
-def image_part(asked: Input) -> Part:
-    """The part of an input that target rows refer to: its first."""
-    return next(iter(asked.parts.values()))
+def seen(method: Method) -> list[str]:
+    """What the x of a term may name: inputs, and of those that mix two images their parts."""
+    return [
+        word
+        for name, asked in method.inputs.items()
+        for word in ([name] if asked.mix is None else [f"{name}/{part}" for part in asked.parts])
+    ]
 
 
 class Ask(NamedTuple):

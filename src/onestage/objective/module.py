@@ -11,16 +11,19 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
 from onestage.objective.average import average, momentum
+from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, target_grid
-from onestage.objective.declare import Ask, Ema, Frozen, Method, Term, Trained
+from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained
+from onestage.objective.mix import hidden_of, mix, own
+from onestage.objective.monitor import watched
 from onestage.roles import Encoder, Likelihood, Predictor, TargetMaker
-from onestage.targets import Pixels, Table, wanted_cells
-from onestage.types import Batch, Losses, Piece, Represented, Target, Tokens, View, Wanted
+from onestage.targets import Encoded, Pixels, Table, wanted_cells
+from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
 
 @final
@@ -53,13 +56,18 @@ class Objective(nn.Module):
         self.targets = nn.ModuleDict()
         self.predictors = nn.ModuleDict()
         self.likelihoods = nn.ModuleDict()
+        self.regularisers = nn.ModuleDict()
         for name, term in method.terms.items():
-            student = built[method.inputs[term.x].encoder]
+            student = built[method.input_of(term).encoder]
             grid = target_grid(method, name, student, built, teachers)
             maker = build_target(term, student, built, teachers, classes)
             self.targets[name] = maker
             self.predictors[name] = term.predictor.build(student.width, maker.width, grid)
-            self.likelihoods[name] = term.likelihood.build()
+            self.likelihoods[name] = term.likelihood.build(maker.width)
+            if term.regulariser is not None:
+                self.regularisers[name] = term.regulariser.build()
+        self.weights = Weights(tuple(method.terms), {n: t.weight for n, t in method.terms.items()}, method.balance)
+        self.taps = Taps({name: term.x.partition("/")[0] for name, term in method.terms.items()})
 
     def forward(self, batch: Batch, answers: dict[Ask, Tokens]) -> Losses:
         """Losses of a batch: `score` of `represent`."""
@@ -72,21 +80,29 @@ class Objective(nn.Module):
         guesses: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
         for name, term in self.method.terms.items():
-            if term.x not in encoded:
-                encoded[term.x] = self._encode(term.x, batch)
+            key = term.x.partition("/")[0]
+            if key not in encoded:
+                encoded[key] = self._encode(key, batch)
+            tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
             source = self._source(term, batch, answers, made)
-            wanted = self._wanted(term, batch, encoded[term.x], source)
+            wanted = self._wanted(term, batch, tokens, source)
             targets[name] = self.target(name)(source, wanted, _identity(term, batch))
-            guesses[name] = self.predictor(name)(encoded[term.x], wanted)
-        return Represented(guesses, targets)
+            guesses[name] = self.predictor(name)(tokens, wanted)
+        return Represented(guesses, drop_terms(self.method, targets))
 
     def score(self, represented: Represented) -> Losses:
-        """-log P_hat of every term in fp32, and their weighted sum."""
+        """-log P_hat of every term in fp32 with its regulariser, their weighted sum, and what is watched of them."""
         terms: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for name in self.method.terms:
-            terms[name] = self.likelihood(name)(represented.guesses[name], represented.targets[name])
-        total = torch.stack([self.method.terms[name].weight * loss for name, loss in terms.items()]).sum()
-        return Losses(total, terms)
+            guess, target = represented.guesses[name], represented.targets[name]
+            terms[name] = self.likelihood(name)(guess, target)
+            seen |= watched(name, self.likelihood(name), target, terms[name])
+            if name in self.regularisers:
+                added = self.regularisers[name](guess, target)
+                seen[f"regulariser/{name}"] = added.detach()
+                terms[name] = terms[name] + added
+        return Losses(self.weights.total(terms), terms, seen)
 
     def training_mode(self) -> None:
         """Everything that is trained into training mode; averages stay in evaluation mode (no drop path)."""
@@ -95,15 +111,23 @@ class Objective(nn.Module):
             self.encoders[name].eval()
 
     @torch.no_grad()
-    def after_step(self, step: int, total: int) -> None:
+    def after_step(self, step: int, total: int, products: dict[tuple[str, str], Tensor] | None = None) -> None:
         """Commit everything that changes after optimiser step `step` of `total`, counted from 0: a skipped step is
-        not committed and so leaves no trace."""
+        not committed and so leaves no trace. `products` are what `taps` read of the step."""
         for name in self.method.named(Ema):
             role = self.method.encoders[name]
             assert isinstance(role, Ema)
             average(self.encoders[name], self.encoders[role.of], momentum(role, step, total), role.buffers)
         for name in self.method.terms:
             self.likelihood(name).after_step()
+            self.target(name).after_step()
+        self.weights.after_step(products or {})
+
+    def after_skip(self) -> None:
+        """Forget what a skipped step would have committed."""
+        for name in self.method.terms:
+            self.likelihood(name).after_skip()
+            self.target(name).after_skip()
 
     def likelihood(self, term: str) -> Likelihood:
         """The likelihood of a term."""
@@ -132,6 +156,10 @@ class Objective(nn.Module):
     def _encode(self, name: str, batch: Batch) -> Tokens:
         asked = self.method.inputs[name]
         encoder = self.encoder(asked.encoder)
+        if asked.mix is not None:
+            first, second = (batch.views[part.of] for part in asked.parts.values())
+            taken = batch.hidden[name]
+            return encoder({"mixed": Piece(mix(first, second, taken, encoder.grid), owner=_owner(asked, taken))})
         pieces: dict[str, Piece] = {}
         for key, part in asked.parts.items():
             if part.of == "text":
@@ -142,6 +170,23 @@ class Objective(nn.Module):
                 hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
                 pieces[key] = Piece(view=batch.views[part.of], hidden=hidden, hides=count, mode=part.mode)
         return encoder(pieces)
+
+    def _own(self, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
+        """What a term sees of its input: everything, or in a mix each sample's own rows of one part."""
+        asked, (key, _, part) = self.method.input_of(term), term.x.partition("/")
+        if asked.mix is None:
+            return tokens
+        slot, geometry = list(asked.parts).index(part), batch.views[asked.parts[part].of].geometry
+        return own(tokens, batch.hidden[key], asked.mix.count(tokens.grid), slot, geometry)
+
+    def _hidden(self, term: Term, batch: Batch, grid: Grid) -> tuple[Bool[Tensor, "b g"] | None, int]:
+        """The cells that a term's part does not show, and how many they are."""
+        asked, (key, _, part) = self.method.input_of(term), term.x.partition("/")
+        if asked.mix is not None:
+            slot, count = list(asked.parts).index(part), asked.mix.count(grid)
+            return hidden_of(batch.hidden[key], slot), count if slot == 0 else grid[0] * grid[1] - count
+        first, shown = next(iter(asked.parts.items()))
+        return batch.hidden.get(f"{key}/{first}"), 0 if shown.hide is None else shown.hide.count(grid)
 
     def _source(
         self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str], Tokens]
@@ -164,11 +209,9 @@ class Objective(nn.Module):
         return made[name, term.y]
 
     def _wanted(self, term: Term, batch: Batch, tokens: Tokens, source: View | Tokens | Int[Tensor, " b"]) -> Wanted:
-        asked = self.method.inputs[term.x]
-        key, part = next(iter(asked.parts.items()))
-        grid = source.grid if isinstance(source, Tokens) else tokens.grid
-        hidden = batch.hidden.get(f"{term.x}/{key}")
-        count = part.hide.count(tokens.grid) if part.hide is not None else 0
+        resampled = isinstance(term.target, Encoded) and term.target.fit == "resample"
+        grid = source.grid if isinstance(source, Tokens) and not resampled else tokens.grid
+        hidden, count = self._hidden(term, batch, tokens.grid)
         rows = "pooled" if isinstance(term.target, Table) else term.target.rows
         like = tokens.pooled
         cells = wanted_cells(rows, hidden, count, grid, like.shape[0], like.device)
@@ -179,3 +222,26 @@ def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
     if term.y == "label":
         return batch.label
     return batch.words.text_id if term.y == "text" and batch.words is not None else None
+
+
+def _owner(asked: Input, taken: Bool[Tensor, "b g"]) -> Bool[Tensor, "b g"] | None:
+    """Which image each row may attend to, where rows attend to their own alone."""
+    return taken if asked.attention == "own" else None
+
+
+def drop_terms(method: Method, targets: dict[str, Target]) -> dict[str, Target]:
+    """Leave samples out of the terms that have a dropped share, a term at random staying where all would go."""
+    names = [name for name, term in method.terms.items() if term.dropped]
+    if not names or not torch.is_grad_enabled():
+        return targets
+    rows = targets[names[0]].rows
+    share = torch.tensor([method.terms[name].dropped for name in names], device=rows.device)
+    draw = torch.rand(rows.shape[0], len(names), device=rows.device)
+    kept = draw >= share
+    kept |= ~kept.any(dim=1, keepdim=True) & (draw == draw.max(dim=1, keepdim=True).values)
+    dropped = dict(targets)
+    for column, name in enumerate(names):
+        weight, given = kept[:, column, None].float(), targets[name].weight
+        weight = weight.expand(targets[name].rows.shape[:2]) if given is None else given * weight
+        dropped[name] = targets[name]._replace(weight=weight)
+    return dropped

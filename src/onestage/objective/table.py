@@ -27,7 +27,11 @@ def term_rows(method: Method) -> list[tuple[str, ...]]:
 
 
 def _input(method: Method, term: Term) -> str:
-    asked = method.inputs[term.x]
+    asked = method.input_of(term)
+    if asked.mix is not None:
+        first, second = (part.of for part in asked.parts.values())
+        slot = term.x.partition("/")[2]
+        return f"{slot} of {first} mixed with another's {second}"
     words = []
     for part in asked.parts.values():
         hide = "" if part.hide is None else f" {part.mode} {part.hide.kind.replace('_', ' ')}"

@@ -9,7 +9,18 @@ from pydantic import Discriminator
 from onestage.predictors.decoder import Decoder, DecoderPredictor
 from onestage.predictors.linear import Linear, LinearPredictor
 from onestage.predictors.mlp import MLP, MLPPredictor
+from onestage.predictors.relative import Relative, RelativePredictor
 
-PredictorSpec = Annotated[Linear | MLP | Decoder, Discriminator("kind")]
+PredictorSpec = Annotated[Linear | MLP | Decoder | Relative, Discriminator("kind")]
 
-__all__ = ["MLP", "Decoder", "DecoderPredictor", "Linear", "LinearPredictor", "MLPPredictor", "PredictorSpec"]
+__all__ = [
+    "MLP",
+    "Decoder",
+    "DecoderPredictor",
+    "Linear",
+    "LinearPredictor",
+    "MLPPredictor",
+    "PredictorSpec",
+    "Relative",
+    "RelativePredictor",
+]

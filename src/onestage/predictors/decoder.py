@@ -6,15 +6,14 @@ does not matter, and an input that hides by mask tokens (a full grid of rows) is
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from onestage.layers.attention import unfuse_without_gpu
+from onestage.layers.blocks import transformer_blocks, xavier
 from onestage.ops import gather_rows, sincos_2d
 from onestage.predictors.reach import Reach
 from onestage.roles import Predictor
@@ -63,12 +62,11 @@ class DecoderPredictor(Predictor):
         self.mask = nn.Parameter(torch.empty(wanted.width))
         positions = torch.cat([torch.zeros(1, wanted.width), sincos_2d(wanted.width, grid)])
         self.register_buffer("positions", positions, persistent=False)
-        self.blocks = nn.Sequential(*_blocks(wanted))
+        self.blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
         self.norm = nn.LayerNorm(wanted.width, eps=1e-6)
         self.head = nn.Linear(wanted.width, out)
         nn.init.normal_(self.mask, std=0.02)
-        self.apply(_initialise)
-        unfuse_without_gpu(self.blocks)
+        self.apply(xavier)
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell; `POOLED` asks for the output of the pooled row.
@@ -92,20 +90,3 @@ class DecoderPredictor(Predictor):
         cells = self.mask.to(rows.dtype).expand(batch, self.grid[0] * self.grid[1], width)
         place = tokens.place.cell.unsqueeze(-1).expand(-1, -1, width)
         return torch.cat([pooled.unsqueeze(1), cells.scatter(1, place, rows)], dim=1)
-
-
-def _blocks(wanted: Decoder) -> list[nn.Module]:
-    from timm.models.vision_transformer import Block
-
-    norm: Any = partial(nn.LayerNorm, eps=1e-6)
-    return [
-        Block(wanted.width, wanted.heads, wanted.mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(wanted.depth)
-    ]
-
-
-def _initialise(module: nn.Module) -> None:
-    """MAE's: xavier-uniform (the joint query-key-value matrix as one), biases zero."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

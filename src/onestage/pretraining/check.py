@@ -165,7 +165,7 @@ def _statistics(prepared: Prepared) -> Iterator[str]:
         target = term.target
         if not isinstance(target, Encoded) or target.encoder not in prepared.teachers or target.space != "joint":
             continue
-        student = recipe.method.inputs[term.x].encoder
+        student = recipe.method.input_of(term).encoder
         model = recipe.models[student]
         theirs = prepared.teachers[target.encoder].statistics
         if not isinstance(model, ClipText) and theirs != "own" and model.normalise not in {theirs, "none"}:

@@ -85,7 +85,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
 def scalars(stepped: Stepped) -> dict[str, Tensor]:
     """What a step adds to the meter, still on the device."""
     terms = {f"loss/{name}": loss for name, loss in stepped.losses.terms.items()}
-    return {"loss": stepped.losses.total, **terms, "norm": stepped.norm}
+    return {"loss": stepped.losses.total, **terms, "norm": stepped.norm, **stepped.losses.watched}
 
 
 def learning_rates(rates: dict[str, float]) -> dict[str, float]:

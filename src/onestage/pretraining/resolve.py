@@ -16,7 +16,7 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
     """The same recipe with every size explicit.
 
     An image encoder without a size gets the one whose grid is its teacher's, else its architecture's own; a view
-    without a size gets that of the encoder which sees it. Sizes that were set stay.
+    without a size gets that of the encoder which sees it, or which explains it. Sizes that were set stay.
 
     Raises:
         UserError: for a size that patches do not fill, or a view of another size than the encoder which sees it.
@@ -60,15 +60,21 @@ def _sized(name: str, model: EncoderSpec, grid: int | None) -> EncoderSpec:
 
 def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec]:
     views = dict(method.views)
-    for asked in method.inputs.values():
-        model = models.get(asked.encoder)
-        for part in asked.parts.values():
-            if part.of not in views or not isinstance(model, (Vit, ClipImage)):
-                continue
-            if views[part.of].size not in {None, model.size}:
-                raise UserError(
-                    f"method.views.{part.of}.size: {views[part.of].size} pixels, but '{asked.encoder}' sees images of "
-                    f"{model.size}; leave it empty (null), or change models.{asked.encoder}.size"
-                )
-            views[part.of] = dataclasses.replace(views[part.of], size=model.size)
+    for view, encoder in _seen_by(method):
+        model = models.get(encoder)
+        if view not in views or not isinstance(model, (Vit, ClipImage)):
+            continue
+        if views[view].size not in {None, model.size}:
+            raise UserError(
+                f"method.views.{view}.size: {views[view].size} pixels, but '{encoder}' sees images of "
+                f"{model.size}; leave it empty (null), or change models.{encoder}.size"
+            )
+        views[view] = dataclasses.replace(views[view], size=model.size)
     return views
+
+
+def _seen_by(method: Method) -> list[tuple[str, str]]:
+    """Each view with an encoder that it is made for: the one that sees it, and for a view that is only explained the
+    student, whose average or teacher answers for it."""
+    seen = [(part.of, asked.encoder) for asked in method.inputs.values() for part in asked.parts.values()]
+    return seen + [(term.y, method.input_of(term).encoder) for term in method.terms.values()]

@@ -95,4 +95,4 @@ class Recipe:
     @property
     def student(self) -> str:
         """The encoder that the run is about: that of the first term."""
-        return self.method.inputs[next(iter(self.method.terms.values())).x].encoder
+        return self.method.input_of(next(iter(self.method.terms.values()))).encoder

@@ -14,9 +14,9 @@ from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
 from onestage.objective import Frozen, Method, Trained
-from onestage.predictors import Decoder
+from onestage.predictors import Decoder, PredictorSpec, Relative
 from onestage.pretraining import Recipe, Watch
-from onestage.views import Crop
+from onestage.views import Colour, Crop
 
 Budget = Literal["smoke", "demo"]
 
@@ -40,6 +40,9 @@ STUDENT = dataclasses.replace(VIT, size=None, width=96)
 """Learns from a teacher of another width, on the teacher's grid."""
 TEXT = ClipText(joint=64, width=64, depth=2, heads=2, context=24)
 DECODER = Decoder(width=64, depth=2, heads=2)
+RELATIVE = Relative(width=64, depth=2, heads=2)
+OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
+"""The second view of a picture: what it shows stays in it mostly, its colours do not."""
 
 
 def tiny(method: Method, budget: Budget) -> Recipe:
@@ -74,26 +77,36 @@ def _gentle(method: Method) -> Method:
     """Views that leave a picture readable at 48 pixels."""
     whole = Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
     mild = Crop(scale=(0.8, 1.0), flip=0.0)
-    return dataclasses.replace(method, views=dict.fromkeys(method.views, whole if method.needs_texts else mild))
+    first = whole if method.needs_texts else mild
+    return dataclasses.replace(method, views={name: OTHER if name == "view2" else first for name in method.views})
 
 
 def _model(method: Method, name: str) -> EncoderSpec:
     if name == "text":
         return TEXT
     model = STUDENT if method.named(Frozen) else VIT
+    if mixes(method):
+        model = dataclasses.replace(model, pool="mean")  # a mix is pooled over each image's own rows
     return dataclasses.replace(model, stem="patch") if _asks_for_hidden(method) else model
+
+
+def mixes(method: Method) -> bool:
+    """Whether an input shows two images at once."""
+    return any(asked.mix is not None for asked in method.inputs.values())
 
 
 def _asks_for_hidden(method: Method) -> bool:
     """Whether a term explains hidden cells: then no pixel of theirs may leak through a convolution."""
     hides = any(part.hide is not None for asked in method.inputs.values() for part in asked.parts.values())
-    return hides and any(term.target.rows in {"hidden", "all", "all+cls"} for term in method.terms.values())
+    explained = {"hidden", "all", "all+cls"}
+    return mixes(method) or (hides and any(term.target.rows in explained for term in method.terms.values()))
 
 
 def _small(method: Method) -> Method:
-    """A small decoder in place of a paper's; everything else is the row's own."""
+    """Small decoders in place of a paper's; everything else is the row's own."""
+    lean: dict[str, PredictorSpec] = {"decoder": DECODER, "relative": RELATIVE}
     terms = {
-        name: dataclasses.replace(term, predictor=DECODER) if term.predictor.kind == "decoder" else term
+        name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()
     }
     return dataclasses.replace(method, terms=terms)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from onestage.layers.normalise import unit
-from onestage.ops import layer_normalise, select
+from onestage.ops import layer_normalise, place_of, select
 from onestage.roles import Space, TargetMaker
 from onestage.spec import UserError, spec
 from onestage.targets.rows import RowsWanted
-from onestage.types import Target, Tokens, View, Wanted
+from onestage.targets.statistics import Statistics
+from onestage.types import Grid, Target, Tokens, View, Wanted
 
 
 @final
@@ -27,8 +30,11 @@ class Encoded:
     rows: RowsWanted
     space: Space = "joint"
     """The space of a teacher's rows: the one it shares with texts, or its own normed rows before that."""
-    norm: Literal["none", "layer", "l2"] = "none"
-    """`layer`: each row to mean 0 and variance 1 (FD, arXiv:2205.14141); `l2`: to unit length."""
+    norm: Literal["none", "layer", "l2", "standard"] = "none"
+    """`layer`: each row to mean 0 and variance 1 (FD, arXiv:2205.14141); `l2`: to unit length; `standard`: each value
+    by the running mean and deviation of the encoder's rows, so that the losses of several teachers are of one size."""
+    fit: Literal["exact", "resample"] = "exact"
+    """Of a grid that is not the student's: refused, or its rows resampled bilinearly to the student's cells."""
     kind: Literal["encoded"] = "encoded"
 
     def build(self, width: int) -> EncodedTarget:
@@ -45,7 +51,9 @@ class EncodedTarget(TargetMaker):
         self.encoder = wanted.encoder
         self.rows: RowsWanted = wanted.rows
         self.norm = wanted.norm
+        self.fit = wanted.fit
         self.width = width
+        self.statistics = Statistics(width) if wanted.norm == "standard" else None
 
     def forward(
         self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
@@ -56,6 +64,8 @@ class EncodedTarget(TargetMaker):
             UserError: when the encoder's grid is not the wanted one (a cell would mean another place).
         """
         assert isinstance(source, Tokens), "an encoded target is made of tokens"
+        if self.fit == "resample" and self.rows != "pooled":
+            source = resampled(source, wanted.grid)
         if self.rows != "pooled" and source.grid != wanted.grid:
             raise UserError(
                 f"rows: {self.rows} of {self.encoder} needs equal grids: {self.encoder} has "
@@ -64,7 +74,29 @@ class EncodedTarget(TargetMaker):
             )
         return Target(self._normed(select(source, wanted.cell)), identity, None)
 
+    def after_step(self) -> None:
+        """Commit the running statistics."""
+        if self.statistics is not None:
+            self.statistics.commit()
+
+    def after_skip(self) -> None:
+        """Forget those of a skipped step."""
+        if self.statistics is not None:
+            self.statistics.pending.clear()
+
     def _normed(self, rows: Float[Tensor, "b m k"]) -> Float[Tensor, "b m k"]:
+        if self.statistics is not None:
+            return self.statistics(rows)
         if self.norm == "layer":
             return layer_normalise(rows)
         return unit(rows) if self.norm == "l2" else rows
+
+
+def resampled(tokens: Tokens, grid: Grid) -> Tokens:
+    """Tokens of a whole grid, brought to another grid."""
+    if tokens.grid == grid:
+        return tokens
+    maps = tokens.rows.transpose(1, 2).unflatten(2, tokens.grid)
+    rows = functional.interpolate(maps.float(), grid, mode="bilinear", antialias=True).flatten(2).transpose(1, 2)
+    cells = torch.arange(grid[0] * grid[1], device=rows.device).expand(rows.shape[0], -1)
+    return tokens._replace(rows=rows.to(tokens.rows.dtype), place=place_of(cells), grid=grid)

@@ -64,6 +64,12 @@ class PixelsTarget(TargetMaker):
         rows = gather_rows(patches, wanted.cell)
         return Target(standardise(rows) if self.norm == "patch" else rows, identity, None)
 
+    def after_step(self) -> None:
+        """Nothing to commit."""
+
+    def after_skip(self) -> None:
+        """Nothing to forget."""
+
 
 def standardise(rows: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
     """Each row to mean 0 and variance 1. The variance is unbiased (divided by p - 1), as in MAE's code."""

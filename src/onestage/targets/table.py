@@ -54,3 +54,9 @@ class TableTarget(TargetMaker):
         """`source` is the labels, in [0, classes); they are the identity."""
         assert isinstance(source, Tensor), "a table target is made of labels"
         return Target(self.weight, source, None)
+
+    def after_step(self) -> None:
+        """Nothing to commit."""
+
+    def after_skip(self) -> None:
+        """Nothing to forget."""
