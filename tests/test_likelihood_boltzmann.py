@@ -225,7 +225,7 @@ def test_zero_rows_are_finite_with_small_gradients() -> None:
         ({"over": "batch", "temperature": 0.005}, "between 1 / max_scale = 0.01 and 1, not at 0.005"),
         ({"over": "batch", "temperature": 2.0}, "not at 2"),
         ({"over": "batch", "temperature": 0.0}, "greater than 0"),
-        ({"over": "queue"}, "'batch', 'queue', 'tokens' or 'table'"),
+        ({"over": "bank"}, "'batch', 'queue', 'tokens' or 'table'"),
     ],
 )
 def test_settings_that_do_nothing_or_cannot_work_are_refused(plain: dict[str, object], says: str) -> None:
