@@ -17,6 +17,7 @@ from onestage.engine.loader import batches, on_device
 from onestage.engine.metrics import Meter, Metrics
 from onestage.engine.progress import Progress
 from onestage.engine.step import Stepped
+from onestage.pretraining.lines import Alarms, short
 from onestage.pretraining.prepare import Prepared, default_workers, share_cores
 from onestage.spec import Stopped
 from onestage.storage import save
@@ -51,6 +52,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
     clock, meter, now, saved = Clock(start.seconds), Meter(), start, time.monotonic()
     lines = Metrics(run / "metrics.jsonl", start.step)
     with StopFlag() as stop, closing(stream), lines as metrics, Progress(total, start.step) as progress:
+        alarms = Alarms(progress.note)
         for step in range(start.step, total):
             with clock.waiting():
                 batch = on_device(next(stream), prepared.device)
@@ -67,7 +69,8 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
                 metrics.write(
                     {"step": now.step, "seconds": now.seconds} | line | learning_rates(rates) | {"texts": texts}
                 )
-                progress.update(now.step, {name: f"{value:.4g}" for name, value in line.items()})
+                progress.update(now.step, short(line))
+                alarms.hear(line)
             if watched:
                 results = {key: value for evaluate in evaluations for key, value in evaluate(prepared).items()}
                 metrics.write({"step": now.step, "seconds": now.seconds} | results)
