@@ -68,6 +68,10 @@ class ClipImageEncoder(Encoder):
         (piece,) = parts.values()
         view = piece.view
         assert view is not None, "an image encoder is given a view"
+        if piece.owner is not None:
+            raise UserError(
+                "open_clip's image tower cannot keep mixed images apart: use attention: all, or a vit encoder"
+            )
         cells = visible_cells(piece, self.grid, view.pixels)
         self.keep.cells = cells if piece.mode == "drop" else None
         try:

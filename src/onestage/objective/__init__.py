@@ -5,6 +5,7 @@ from __future__ import annotations
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
+from onestage.objective.compose import add
 from onestage.objective.declare import (
     Ask,
     Ema,
@@ -37,6 +38,7 @@ __all__ = [
     "Part",
     "Term",
     "Trained",
+    "add",
     "asks",
     "average",
     "momentum",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from onestage.methods import METHODS
 from onestage.pretraining import Recipe
+from onestage.recipes.m3i import M3I_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
 from onestage.recipes.tiny import tiny
-from onestage.spec import UserError, from_plain, read_yaml, suggest
+from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
 PAPER: dict[str, Callable[[], Recipe]] = {
     "mae_b16": mae_b16,
@@ -18,6 +20,7 @@ PAPER: dict[str, Callable[[], Recipe]] = {
     "uta_b14": uta_b14,
     "uta_l14": uta_l14,
     "uta_g14": uta_g14,
+    **{row.__name__: row for row in M3I_ROWS},
 }
 
 
@@ -27,20 +30,52 @@ def names() -> list[str]:
 
 
 def recipe(name: str) -> Recipe:
-    """A recipe by its name or from a YAML file.
+    """A recipe by its name or from a YAML file. `uta+0.5*clip_tiny` is the weighted sum of two rows. A file holds a
+    whole recipe, or `base: NAME` and what differs from it.
 
     Raises:
         UserError: when there is no such recipe (with the nearest name), or the file is not one.
     """
     if name.endswith((".yaml", ".yml")):
-        return from_plain(Recipe, read_yaml(Path(name)), name)
+        return _from_file(Path(name))
     base, _, budget = name.partition(":")
     if base in PAPER and not budget:
         return PAPER[base]()
-    row = base.removesuffix("_tiny")
-    if base.endswith("_tiny") and row in METHODS and budget in {"", "smoke", "demo"}:
-        return tiny(METHODS[row], "smoke" if budget == "smoke" else "demo")
+    rows = [_weighted(word) for word in base.removesuffix("_tiny").split("+")]
+    if base.endswith("_tiny") and all(row in METHODS for _, row in rows) and budget in {"", "smoke", "demo"}:
+        return tiny([(weight, METHODS[row]) for weight, row in rows], "smoke" if budget == "smoke" else "demo")
     raise UserError(f"there is no recipe '{name}'{suggest(name, names())} Type onestage ls recipes to see them all.")
+
+
+def _weighted(word: str) -> tuple[float, str]:
+    """`0.5*clip` as a weight and a row."""
+    weight, times, row = word.partition("*")
+    try:
+        return (float(weight), row) if times else (1.0, word)
+    except ValueError:
+        return 1.0, word
+
+
+def _from_file(file: Path) -> Recipe:
+    plain = read_yaml(file)
+    if not isinstance(plain, dict) or "base" not in plain:
+        return from_plain(Recipe, plain, str(file))
+    base = plain.pop("base")
+    if not isinstance(base, str) or base.endswith((".yaml", ".yml")):
+        raise UserError(f"{file}: base: expected the name of a recipe, such as uta_tiny, not {base!r}")
+    return from_plain(Recipe, _over(to_plain(recipe(base)), plain), str(file))
+
+
+def _over(held: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Plain values with others laid over them, mappings key by key; another `kind` of part replaces the whole part."""
+    laid = dict(held)
+    for key, value in given.items():
+        below = held.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and value.get("kind") in {None, below.get("kind")}:
+            laid[key] = _over(below, value)
+        else:
+            laid[key] = value
+    return laid
 
 
 __all__ = ["PAPER", "names", "recipe", "tiny"]

@@ -7,13 +7,14 @@ something that can be seen on the built-in pictures).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 from onestage.encoders import ClipText, EncoderSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
-from onestage.objective import Frozen, Method, Trained
+from onestage.objective import Frozen, Method, Trained, add
 from onestage.predictors import Decoder, PredictorSpec, Relative
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop
@@ -45,16 +46,21 @@ OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
 
 
-def tiny(method: Method, budget: Budget) -> Recipe:
-    """A row as a recipe for two cores: the same inputs, targets and likelihoods, small models, gentle views.
+def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
+    """A row, or a weighted sum of rows, as a recipe for two cores: the same inputs, targets and likelihoods, small
+    models, gentle views.
 
     Captions are read short first, since small models otherwise learn their colours alone; and nothing that could make
     a caption false is done to a picture that is read with one.
     """
+    with_texts = any(row.needs_texts for _, row in rows)
+    gentle = [(weight, _small(_gentle(row, with_texts))) for weight, row in rows]
+    method = gentle[0][1] if len(gentle) == 1 else add(gentle)
     steps = (TAUGHT if method.named(Frozen) else STEPS)[budget]
+    name = "+".join(f"{weight:g}*{row.name}" if weight != 1 else row.name for weight, row in rows)
     return Recipe(
-        name=f"{method.name}_tiny" if budget == "demo" else f"{method.name}_tiny:{budget}",
-        method=_gentle(_small(method)),
+        name=f"{name}_tiny" if budget == "demo" else f"{name}_tiny:{budget}",
+        method=method,
         models={name: _model(method, name) for name in method.named(Trained)},
         batch=BATCH,
         steps=steps,
@@ -73,11 +79,11 @@ def _groups(method: Method) -> dict[str, Group]:
     return {"text": text, "image": image} if method.needs_texts else {"image": image}
 
 
-def _gentle(method: Method) -> Method:
+def _gentle(method: Method, with_texts: bool) -> Method:
     """Views that leave a picture readable at 48 pixels."""
     whole = Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
     mild = Crop(scale=(0.8, 1.0), flip=0.0)
-    first = whole if method.needs_texts else mild
+    first = whole if with_texts else mild
     return dataclasses.replace(method, views={name: OTHER if name == "view2" else first for name in method.views})
 
 
