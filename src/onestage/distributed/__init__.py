@@ -11,13 +11,14 @@ from onestage.distributed.agreement import Told, agreed, told_anywhere
 from onestage.distributed.batch_norm import SyncBatchNorm, statistics, synchronise
 from onestage.distributed.collectives import gather, mean, total
 from onestage.distributed.ranks import gpus, join, local_rank, neighbours, rank, started, world
-from onestage.distributed.reducer import Reducer
+from onestage.distributed.reducer import Reducer, align
 
 __all__ = [
     "Reducer",
     "SyncBatchNorm",
     "Told",
     "agreed",
+    "align",
     "gather",
     "gpus",
     "join",

@@ -1,66 +1,101 @@
-"""Gradients averaged over ranks while backward runs: torch's DistributedDataParallel around whatever is computed."""
+"""Gradients averaged over ranks while backward runs, by torch's DistributedDataParallel (arXiv:2006.15704)."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any, TypeVar, final
+from collections.abc import Iterable
+from typing import final
 
-from torch import nn
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onestage.distributed.ranks import world
 
-T = TypeVar("T")
-
 
 @final
 class Reducer:
-    """Runs work that uses a module so that the gradients of its parameters are the mean over ranks.
+    """Makes the gradients of a module's parameters the mean over ranks.
 
-        reducer(lambda: objective(batch, answers).total, last=True).backward()
+        loss = objective(batch, answers).total
+        reducer.expect([loss])
+        loss.backward()
 
-    The module itself stays as it is: its state keeps its names, and it is called by its own methods. A parameter that
-    the work does not use has no gradient afterwards, as in a single process. At its first use in a group the weights
-    and buffers of rank 0 become those of all ranks.
+    The module itself stays as it is: its state keeps its names, and it is called by its own methods. Where a step has
+    several backward passes, all but the last only add to `grad` and nothing is said; the last exchanges the sums, and
+    must reach every parameter that the others reached. A parameter that the first of these does not reach counts as
+    unused: it has no gradient, as in a single process, and may not get one later.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._wrapped: DistributedDataParallel | None = None
+        self._follower: DistributedDataParallel | None = None
 
-    def __call__(self, work: Callable[[], T], last: bool) -> T:
-        """What `work` returns: a tensor, or tuples, lists and dictionaries of tensors, to go backward from.
-
-        Args:
-            last: whether gradients are exchanged in the backward pass that follows. Where a step has several, all but
-                the last only add to `grad`; the last exchanges the sums, and must use every parameter that the others
-                used.
-        """
+    def expect(self, outputs: Iterable[Tensor]) -> None:
+        """Say that gradients are exchanged in the backward pass that comes next, which starts from these tensors."""
         if world() == 1:
-            return work()
-        wrapped = self._wrap()
-        with nullcontext() if last else wrapped.no_sync():
-            return wrapped(work)
+            return
+        if self._follower is None:
+            self._follower = self._follow(outputs)
+        self._follower()
 
-    def _wrap(self) -> DistributedDataParallel:
-        if self._wrapped is None:
-            # Said once by torch where every parameter is used; looking for the others costs a walk over the graph.
-            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-            self._wrapped = DistributedDataParallel(
-                _Work(self._module), broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=True
-            )
-        return self._wrapped
+    def _follow(self, outputs: Iterable[Tensor]) -> DistributedDataParallel:
+        """torch could look for unused parameters in every step; once is enough, for graphs that stay as they are."""
+        used = reached(outputs)
+        trained = [(name, p) for name, p in self._module.named_parameters() if p.requires_grad]
+        for name, parameter in trained:
+            if parameter not in used:
+                parameter.register_post_accumulate_grad_hook(_Unused(name))
+        parameters = _Parameters([parameter for _, parameter in trained if parameter in used])
+        return DistributedDataParallel(
+            parameters, init_sync=False, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
+
+@torch.no_grad()
+def align(module: nn.Module) -> None:
+    """Give every rank the parameters and buffers of rank 0, in place. All ranks call it, before they go forward."""
+    if world() == 1:
+        return
+    for tensor in (*module.parameters(), *module.buffers()):
+        sent = tensor.detach().contiguous()
+        dist.broadcast(sent, src=0)
+        tensor.copy_(sent)
+
+
+def reached(outputs: Iterable[Tensor]) -> set[Tensor]:
+    """The leaves that a backward pass from these tensors gives gradients to."""
+    found = {tensor for tensor in outputs if tensor.is_leaf and tensor.requires_grad}
+    waiting = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        if node.name() == "torch::autograd::AccumulateGrad":
+            found.add(node.variable)  # pyright: ignore[reportAttributeAccessIssue] - what these nodes are for
+        new = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= new
+        waiting += new
+    return found
 
 
 @final
-class _Work(nn.Module):
-    """DistributedDataParallel follows `forward` alone; this one does whatever it is given."""
+class _Parameters(nn.Module):
+    """What DistributedDataParallel follows: its hooks sit on parameters, so it need not know what is computed."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
         super().__init__()
-        self.module = module
+        self.parameters_ = nn.ParameterList(parameters)
 
-    def forward(self, work: Callable[[], Any]) -> Any:
-        return work()
+    def forward(self) -> None:
+        """Called between the passes, it only makes the hooks ready."""
+
+
+@final
+class _Unused:
+    """Refuses a gradient that no other rank would hear of."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, parameter: Tensor) -> None:
+        raise RuntimeError(f"parameter {self.name} was unused at first and has a gradient now, which is not exchanged")

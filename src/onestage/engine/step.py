@@ -7,7 +7,6 @@ buffer as it was.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal, NamedTuple, final
 
 import torch
@@ -92,7 +91,9 @@ class Step:
 
     def _in_one_pass(self, piece: Batch, pieces: int, last: bool) -> Losses:
         answers = self._ask(piece)
-        losses = self._reducer(lambda: self.objective.score(self._represent(piece, answers)), last)
+        losses = self.objective.score(self._represent(piece, answers))
+        if last:
+            self._reducer.expect([losses.total])
         (losses.total / pieces).backward()
         return detached(losses)
 
@@ -108,9 +109,10 @@ class Step:
         losses, found = slopes(self.objective, kept)
         for piece, answers, seed, slope in zip(pieces, answered, seeds, found, strict=True):
             torch.manual_seed(seed)
-            again = partial(self._represent, piece, answers)
-            outputs = self._reducer(lambda again=again, slope=slope: slope.wanted(again()), slope is found[-1])
-            torch.autograd.backward(list(outputs.values()), [slope.gradients[name] for name in outputs])
+            rows = slope.wanted(self._represent(piece, answers))
+            if slope is found[-1]:
+                self._reducer.expect(rows.values())
+            torch.autograd.backward(list(rows.values()), [slope.gradients[name] for name in rows])
         return detached(losses)
 
     def _weighed(self, piece: Batch, before: list[Tensor]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from onestage.distributed import agreed, rank
+from onestage.distributed import agreed, align, rank
 from onestage.engine.loader import batches, on_device
 from onestage.engine.metrics import Meter
 from onestage.engine.step import Stepped
@@ -52,6 +52,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
     share_cores(workers)
     stream = batches(prepared.batches, start.step, total, workers)
     clock, meter, now, saved = Clock(start.seconds), Meter(), start, time.monotonic()
+    align(prepared.objective)
     lines = together(lambda: journal(run, start.step, total))
     with StopFlag() as stop, closing(stream), lines:
         for step in range(start.step, total):
