@@ -31,7 +31,6 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "no value": ("pretrain mae_tiny --data digits --out NEW --batch", ["--batch", "value is missing"]),
     "two lengths": ("pretrain mae_tiny --data digits --out NEW --epochs 2", ["epochs", "steps"]),
     "uneven pieces": ("pretrain mae_tiny --data digits --out NEW --accumulate 3", ["64", "3 equal pieces"]),
-    "pieces of a contrast": ("pretrain clip_tiny --data digits --out NEW --accumulate 2", ["'pair'", "accumulate: 1"]),
     "existing run": ("pretrain mae_tiny --data digits --out AT/run", ["AT/run", "a run already", "--resume AT/run"]),
     "something at out": ("pretrain mae_tiny --data digits --out AT/flat", ["AT/flat", "another --out"]),
     "file at out": ("pretrain mae_tiny --data digits --out AT/names.txt", ["AT/names.txt", "another --out"]),

@@ -19,8 +19,6 @@ from onestage.types import Batch
 from small import BATCH, ROWS, small
 from stepping import batch_of, brief_teacher, differing, poisoned, state, take, taught, tensors
 
-SAMPLE_ROWS = [name for name in ROWS if name != "clip"]
-
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -113,7 +111,7 @@ def test_a_run_that_stays_bad_stops_and_keeps_its_last_good_checkpoint(
 # --- Accumulation ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", SAMPLE_ROWS)
+@pytest.mark.parametrize("row", list(ROWS))
 def test_accumulation_is_exact(row: str, teacher: str) -> None:
     found = {}
     for pieces in (1, 2, 4):
@@ -127,12 +125,6 @@ def test_accumulation_is_exact(row: str, teacher: str) -> None:
             assert one.keys() == cut.keys()
             for name in one:
                 torch.testing.assert_close(cut[name], one[name], rtol=1e-5, atol=1e-5, msg=f"{name}, {pieces} pieces")
-
-
-def test_accumulation_is_refused_where_samples_are_compared(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"accumulate: 2 with term 'pair': .* Use accumulate: 1"):
-        pretraining.start(small("clip", accumulate=2), tmp_path / "run", [])
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_that_cannot_be_cut_is_refused() -> None:

@@ -15,6 +15,8 @@ import onestage
 from onestage import pretraining
 from onestage import recipes as named
 from onestage.data import open_source
+from onestage.distributed import rank
+from onestage.engine.together import joined, together
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
 from onestage.objective import Frozen
@@ -89,30 +91,30 @@ def pretrain(
 ) -> Path:
     """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`.
 
+    In processes that torchrun started, all of them train one run, each on its slice of every batch.
+
     Returns:
         The directory.
 
     Raises:
         UserError: for a mistake that can be known beforehand; nothing is written then.
     """
-    made = make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
     folder = Path(out)
-    if seeds is None:
-        pretraining.start(made, folder, sys.argv, _say)
-        return folder
-    numbers = _seeds(seeds)
-    refuse_taken(folder)
-    finished = [
-        pretraining.start(dataclasses.replace(made, seed=seed), folder / f"seed_{seed}", sys.argv, _say)
-        for seed in numbers
-    ]
-    write_atomic(folder / "seeds.json", jsonlib.dumps(_spread(numbers, finished), indent=1) + "\n")
+    with joined():
+        made = together(
+            lambda: make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
+        )
+        if seeds is None:
+            pretraining.start(made, folder, sys.argv, _say)
+        else:
+            _pretrain_seeds(made, folder, together(lambda: _seeds(seeds)))
     return folder
 
 
 def resume(run: str | Path) -> Path:
     """Go on with a run from its newest complete checkpoint."""
-    pretraining.resume(Path(run), _say)
+    with joined():
+        pretraining.resume(Path(run), _say)
     return Path(run)
 
 
@@ -265,6 +267,17 @@ def _folder_for(file: Path) -> None:
         raise UserError(f"{file}: cannot be written ({error}). Choose another place.") from None
 
 
+def _pretrain_seeds(made: Recipe, folder: Path, numbers: list[int]) -> None:
+    """A run for each seed, and how far their results lie apart."""
+    together(lambda: refuse_taken(folder))
+    finished = [
+        pretraining.start(dataclasses.replace(made, seed=seed), folder / f"seed_{seed}", sys.argv, _say)
+        for seed in numbers
+    ]
+    if rank() == 0:
+        write_atomic(folder / "seeds.json", jsonlib.dumps(_spread(numbers, finished), indent=1) + "\n")
+
+
 def _spread(seeds: list[int], finished: list[Progressed]) -> dict[str, Any]:
     """Mean and standard deviation of the best watched value over seeds."""
     best = [run.best for run in finished if run.best is not None]
@@ -273,4 +286,5 @@ def _spread(seeds: list[int], finished: list[Progressed]) -> dict[str, Any]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    if rank() == 0:
+        print(line, file=sys.stderr)

@@ -92,7 +92,12 @@ def relative_cells(
     return torch.stack([row * seen_grid[0] - 0.5, column * seen_grid[1] - 0.5], dim=-1)
 
 
+def at_least_fp32(rows: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Rows as fp32, or as fp64 where they are; losses are computed so."""
+    return rows if rows.dtype == torch.float64 else rows.float()
+
+
 def layer_normalise(rows: Float[Tensor, "*b d"], eps: float = 1e-5) -> Float[Tensor, "*b d"]:
     """Each row to mean 0 and (biased) variance 1, in fp32: the whitening of FD, data2vec and SiameseIM."""
-    rows = rows.float()
+    rows = at_least_fp32(rows)
     return torch.nn.functional.layer_norm(rows, rows.shape[-1:], eps=eps)

@@ -160,7 +160,11 @@ class Predictor(nn.Module, ABC):
 
 
 class Likelihood(nn.Module, ABC):
-    """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32."""
+    """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32.
+
+    Of several processes each sees its own rows, and returns what makes the mean over ranks the loss of the global
+    batch: see `onestage.distributed`.
+    """
 
     scope: Scope
     """Whether a sample's loss depends on the other samples of the batch."""

@@ -28,8 +28,13 @@ class UserError(Exception):
     """A mistake of the user, to be shown as one message without a traceback (exit code 2)."""
 
 
+class Elsewhere(UserError):
+    """The mistake that another process of the same run found and tells of; this one ends without a word."""
+
+
 class Stopped(Exception):
-    """A run was asked to stop (SIGTERM) and has saved itself (exit code 143)."""
+    """A run was asked to stop (SIGTERM) and has saved itself (exit code 143). Without words where another process
+    says it."""
 
 
 @dataclass_transform(frozen_default=True)

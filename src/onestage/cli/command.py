@@ -89,14 +89,16 @@ def split(words: list[str], verb: type[Verb]) -> tuple[list[str], Settings | str
 
 
 def _guarded(verb: Verb, settings: Settings) -> int:
-    from onestage.spec import Stopped, UserError
+    from onestage.spec import Elsewhere, Stopped, UserError
 
     try:
         return verb.run(settings)
+    except Elsewhere:
+        return 2
     except UserError as error:
         return _say(str(error))
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        print(stopped, end="\n" if str(stopped) else "", file=sys.stderr)
         return 143
     except KeyboardInterrupt:
         return _say("interrupted; a run goes on with: onestage pretrain --resume DIR")

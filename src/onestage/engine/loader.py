@@ -6,8 +6,10 @@ the next step; nothing else has to be remembered to go on.
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import NamedTuple, final
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from onestage.data import Draw, Quarantine, Stream, first_good, generator
 from onestage.engine.texts import ShortFirst, choose
+from onestage.engine.together import together
 from onestage.objective import Method
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError
@@ -38,13 +41,15 @@ class Drawn(NamedTuple):
 
 @final
 class Batches(Dataset[Batch]):
-    """Batch number `step` of a method over a source.
+    """Batch number `step` of a method over a source, or one rank's slice of it.
 
     Args:
         grids: the grid of every trained encoder, for the inputs that hide.
         tokenize: texts to words; None where the method needs no texts, and then none is ever drawn.
         texts: which of a sample's texts is read; None reads all of them alike.
         total: steps of the whole run.
+        rank, world: which of so many equal slices of every batch is made; by default the whole of it. Slices make up
+            the batch in their order, so what is read does not depend on how many there are.
     """
 
     def __init__(
@@ -58,14 +63,18 @@ class Batches(Dataset[Batch]):
         quarantine: Quarantine,
         texts: ShortFirst | None,
         total: int,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        self.rank, self.share = rank, batch // world
         self.source, self.method, self.grids = source, method, grids
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
         self.stream = Stream(seed, len(source))
 
     def __getitem__(self, step: int) -> Batch:
-        numbers = range(step * self.batch, (step + 1) * self.batch)
+        first = step * self.batch + self.rank * self.share
+        numbers = range(first, first + self.share)
         return self._collate(numbers, [self.draw(number) for number in numbers])
 
     def draw(self, number: int) -> Drawn:
@@ -127,7 +136,7 @@ def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Ba
     """Batches `start` to `steps` in order; pixels are uint8 until `on_device`. Closing it ends the workers.
 
     Raises:
-        UserError: when the data cannot be used, as the loading process put it.
+        UserError: when the data cannot be used, as the loading process put it; on all ranks, if on any.
     """
     loader = DataLoader(
         _Told(data),
@@ -138,9 +147,13 @@ def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Ba
         worker_init_fn=_settle if workers else None,
     )
     for made in loader:
-        if isinstance(made, UserError):
-            raise made
-        yield made
+        yield together(partial(_sound, made))
+
+
+def _sound(made: Batch | UserError) -> Batch:
+    if isinstance(made, UserError):
+        raise made
+    return made
 
 
 @final
@@ -198,6 +211,22 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
         )
         for piece in range(pieces)
     ]
+
+
+def check_slices(batch: int, world: int, accumulate: int) -> None:
+    """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
+
+    Raises:
+        UserError: with the nearest batches that fit.
+    """
+    unit = world * math.lcm(2, accumulate) if world > 1 else accumulate
+    if batch % unit:
+        near = sorted({max(batch // unit, 1) * unit, (batch // unit + 1) * unit})
+        pieces = f", each in {accumulate} equal pieces" if accumulate > 1 else ""
+        raise UserError(
+            f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
+            f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
+        )
 
 
 def _settle(worker: int) -> None:

@@ -1,6 +1,7 @@
 """One optimisation step: teachers answer, the objective represents and scores, and the update is committed or skipped.
 
-A non-finite loss or gradient skips the step and leaves every parameter, average and buffer as it was.
+A non-finite loss or gradient, on any rank, skips the step on all of them and leaves every parameter, average and
+buffer as it was.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from onestage.distributed import Reducer, mean, statistics, total, world
+from onestage.engine.accumulate import looks_at_batch, slopes, weighs
 from onestage.engine.loader import split
 from onestage.engine.optimiser import Optimisers
+from onestage.engine.together import for_all
 from onestage.objective import Ask, Objective, asks, shares
-from onestage.spec import UserError
-from onestage.types import Batch, Losses, Tokens
+from onestage.types import Batch, Losses, Represented, Tokens
 
 Precision = Literal["fp32", "bf16"]
 Answer = Callable[[Ask, Batch], Tokens]
@@ -26,7 +29,7 @@ MAX_SKIPPED = 5
 
 
 class Stepped(NamedTuple):
-    """What a step reports: its losses, the gradient norm, and whether it was skipped."""
+    """What a step reports: its losses over all ranks, the gradient norm, and whether it was skipped."""
 
     losses: Losses
     norm: Tensor
@@ -38,10 +41,13 @@ class Step:
     """The training step of a run.
 
     Args:
-        accumulate: pieces a batch is cut into; 1 where any likelihood looks at the whole batch.
-
-    Raises:
-        UserError: when accumulation is asked for with a likelihood of batch scope, or does not divide the batch.
+        accumulate: pieces that each rank's batch is cut into, to hold the activations of one piece at a time. Where
+            every likelihood looks at single samples, pieces go forward and backward one by one. Where one looks at
+            the batch, or counts rows by weights, a first pass without gradients keeps the guesses and targets of all
+            pieces, the losses of the whole batch give the gradients of these, and a second pass carries them on:
+            twice the encoding, and the gradient of the undivided batch. A network's batch norm sees single pieces
+            either way, so with batch norm neither is that of the undivided batch; its running statistics move once
+            for each piece.
     """
 
     def __init__(
@@ -53,25 +59,20 @@ class Step:
         accumulate: int,
         device: torch.device,
     ) -> None:
-        check_accumulation(objective, accumulate)
         self.objective, self.optimisers, self.answer = objective, optimisers, answer
         self.precision, self.accumulate, self.device = precision, accumulate, device
         self.asks = asks(objective.method)
         self.skipped = 0
-        self._statistics = [
-            buffer
-            for module in objective.modules()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            for buffer in module.buffers()
-        ]
+        self._reducer = Reducer(objective)
+        self._statistics = statistics(objective)
+        self._two_passes: bool | None = None
 
     def __call__(self, batch: Batch, step: int, total: int) -> Stepped:
-        """Step number `step` of `total`, counted from 0."""
+        """Step number `step` of `total`, counted from 0; `batch` is this rank's."""
         before = [buffer.clone() for buffer in self._statistics]
         self.optimisers.zero_grad()
-        pieces = [self._backward(piece) for piece in split(batch, self.accumulate)]
-        products = self.objective.taps.read()
-        losses = mean_losses(pieces)
+        losses = everywhere(self._backward(split(batch, self.accumulate), before))
+        products = summed(self.objective.taps.read())
         losses = losses._replace(watched=losses.watched | shares(products))
         norm = self.optimisers.clip()
         if not bool(torch.isfinite(norm) & torch.isfinite(losses.total)):
@@ -82,25 +83,66 @@ class Step:
         self.objective.after_step(step, total, products)
         return Stepped(losses, norm, skipped=False)
 
-    def _backward(self, batch: Batch) -> Losses:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            answers = {ask: self.answer(ask, batch) for ask in self.asks}
-            represented = self.objective.represent(batch, answers)
-        losses = self.objective.score(represented)
-        (losses.total / self.accumulate).backward()
+    def _backward(self, pieces: list[Batch], before: list[Tensor]) -> Losses:
+        if len(pieces) > 1 and self._two_passes is None:
+            self._two_passes = looks_at_batch(self.objective) or self._weighed(pieces[0], before)
+        if len(pieces) > 1 and self._two_passes:
+            return self._in_two_passes(pieces, before)
+        last = len(pieces) - 1
+        return mean_losses([self._in_one_pass(piece, len(pieces), i == last) for i, piece in enumerate(pieces)])
+
+    def _in_one_pass(self, piece: Batch, pieces: int, last: bool) -> Losses:
+        answers = self._ask(piece)
+        losses = self.objective.score(self._represent(piece, answers))
+        if last:
+            self._reducer.expect([losses.total])
+        (losses.total / pieces).backward()
         self.objective.taps.settle()
-        terms = {name: loss.detach() for name, loss in losses.terms.items()}
-        return Losses(losses.total.detach(), terms, losses.watched)
+        return detached(losses)
+
+    def _in_two_passes(self, pieces: list[Batch], before: list[Tensor]) -> Losses:
+        seeds = [int(seed) for seed in torch.randint(2**31, (len(pieces),))]
+        answered = [self._ask(piece) for piece in pieces]
+        kept = []
+        for piece, answers, seed in zip(pieces, answered, seeds, strict=True):
+            torch.manual_seed(seed)  # of drop path, for both passes
+            with torch.no_grad():
+                kept.append(self._represent(piece, answers))
+        restore(self._statistics, before)
+        losses, found = slopes(self.objective, kept)
+        for piece, answers, seed, slope in zip(pieces, answered, seeds, found, strict=True):
+            torch.manual_seed(seed)
+            rows = slope.wanted(self._represent(piece, answers))
+            if slope is found[-1]:
+                self._reducer.expect(rows.values())
+            torch.autograd.backward(list(rows.values()), [slope.gradients[name] for name in rows])
+            self.objective.taps.settle()
+        return detached(losses)
+
+    def _weighed(self, piece: Batch, before: list[Tensor]) -> bool:
+        """Whether rows are counted by weights: asked once, since pieces then need one normaliser."""
+        devices = [self.device.index or torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            found = weighs(self._represent(piece, self._ask(piece)))
+        restore(self._statistics, before)
+        return found
+
+    def _ask(self, batch: Batch) -> dict[Ask, Tokens]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return {ask: self.answer(ask, batch) for ask in self.asks}
+
+    def _represent(self, batch: Batch, answers: dict[Ask, Tokens]) -> Represented:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.objective.represent(batch, answers)
 
     def _undo(self, before: list[Tensor], losses: Losses) -> None:
-        for buffer, old in zip(self._statistics, before, strict=True):
-            buffer.copy_(old)
+        restore(self._statistics, before)
         self.optimisers.zero_grad()
         self.objective.after_skip()
         self.skipped += 1
         if self.skipped >= MAX_SKIPPED:
             terms = ", ".join(f"{name} {loss.item():.4g}" for name, loss in losses.terms.items())
-            raise UserError(
+            raise for_all(
                 f"the loss or its gradient was not finite {MAX_SKIPPED} steps in a row (last losses: {terms}); "
                 "nothing of these steps was kept. Lower the learning rate, or look at the data of the last steps."
             )
@@ -109,18 +151,37 @@ class Step:
 def mean_losses(pieces: list[Losses]) -> Losses:
     """The mean over equal pieces of a batch."""
 
-    def mean(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def each(values: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {name: torch.stack([value[name] for value in values]).mean() for name in values[0]}
 
-    total = torch.stack([piece.total for piece in pieces]).mean()
-    return Losses(total, mean([piece.terms for piece in pieces]), mean([piece.watched for piece in pieces]))
+    whole = torch.stack([piece.total for piece in pieces]).mean()
+    return Losses(whole, each([piece.terms for piece in pieces]), each([piece.watched for piece in pieces]))
 
 
-def check_accumulation(objective: Objective, accumulate: int) -> None:
-    """Accumulation is exact for likelihoods of sample scope and refused for the others."""
-    wide = [name for name in objective.method.terms if objective.likelihood(name).scope == "batch"]
-    if accumulate > 1 and wide:
-        raise UserError(
-            f"accumulate: {accumulate} with term '{wide[0]}': its likelihood compares the samples of the whole batch, "
-            "so a loss over pieces would be another loss. Use accumulate: 1 and a smaller batch."
-        )
+def everywhere(losses: Losses) -> Losses:
+    """The mean over ranks: the losses of the global batch, and not finite for all where they are not for one."""
+    if world() == 1:
+        return losses
+    mine = [losses.total, *losses.terms.values(), *losses.watched.values()]
+    whole, *rest = mean(torch.stack([value.to(losses.total.dtype) for value in mine])).unbind()
+    terms = dict(zip(losses.terms, rest, strict=False))
+    return Losses(whole, terms, dict(zip(losses.watched, rest[len(terms) :], strict=True)))
+
+
+def summed(products: dict[tuple[str, str], Tensor]) -> dict[tuple[str, str], Tensor]:
+    """The inner products of gradients over the global batch."""
+    if world() == 1 or not products:
+        return products
+    return dict(zip(products, total(torch.stack(list(products.values()))).unbind(), strict=True))
+
+
+def detached(losses: Losses) -> Losses:
+    """The same numbers, without what they came from."""
+    terms = {name: loss.detach() for name, loss in losses.terms.items()}
+    return Losses(losses.total.detach(), terms, losses.watched)
+
+
+def restore(buffers: list[Tensor], before: list[Tensor]) -> None:
+    """Running statistics as they were."""
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.copy_(old)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.ops import at_least_fp32
+
 Statistics = Literal["imagenet", "clip", "half", "none"]
 Channels = tuple[float, float, float]
 
@@ -46,10 +48,10 @@ class Normalise(nn.Module):
 
 
 def unit(rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
-    """Each row divided by its length, in fp32. A row shorter than `SHORTEST` is left as it is.
+    """Each row divided by its length, in at least fp32. A row shorter than `SHORTEST` is left as it is.
 
     Dividing by max(length, eps), the usual guard, gives a zero row a gradient of 1 / eps: finite and ruinous.
     """
-    rows = rows.float()
+    rows = at_least_fp32(rows)
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     return rows / torch.where(length > SHORTEST, length, 1.0)

@@ -6,6 +6,10 @@ With logits l_ij = scale * guess_i . target_j, candidates C_i and positives P_i 
 
 which is CLIP's loss (arXiv:2103.00020) when P_i = {i} and C_i is the batch, and UniCL's soft target
 (arXiv:2204.03610) when P_i holds every equal text.
+
+Where several processes train, the batch is that of all of them: each compares its own rows with the rows of all, which
+takes memory for (own rows) x (batch) logits, and returns the mean over its own. Loss and gradients are those of a
+single process.
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from onestage.distributed import gather, rank, world
 from onestage.likelihood.average import full_precision, weighted_mean
 from onestage.likelihood.tempered import Temper, Tempered
+from onestage.ops import at_least_fp32
 from onestage.spec import UserError
 from onestage.types import Scope, Target
 
@@ -26,18 +32,18 @@ Sides = Literal["both", "guess"]
 
 
 class Pairs(NamedTuple):
-    """Which candidates a row has (None: the whole batch), and which are its positives (None: its partner).
+    """Which candidates each own row has (None: the whole batch), and which are its positives (None: its partner).
 
     A row's own partner is always both. Both relations read the same from the guesses and from the targets.
     """
 
-    candidate: Bool[Tensor, "b b"] | None
-    positive: Bool[Tensor, "b b"] | None
+    candidate: Bool[Tensor, "b all"] | None
+    positive: Bool[Tensor, "b all"] | None
 
 
 @final
 class BatchLikelihood(Tempered):
-    """InfoNCE between one guess and one target row of every sample; the batch given is the whole batch.
+    """InfoNCE between one guess and one target row of every sample; the candidates are those of the whole batch.
 
     A row of weight 0 is left out altogether: it is not counted, and it is nobody's negative.
     """
@@ -61,16 +67,19 @@ class BatchLikelihood(Tempered):
                 f"has shape {tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
             )
         with full_precision(guess):
-            logits = self.logits(guess[:, 0], target.rows[:, 0])
+            # Gathered in full precision: the gradients of a row add up over ranks.
+            guesses, targets = at_least_fp32(guess[:, 0]), at_least_fp32(target.rows[:, 0])
+            logits = self.logits(guesses, gather(targets))
             pairs = pair_up(target, self.same_text)
             losses = surprise(logits, pairs)
             if self.sides == "both":
-                losses = (losses + surprise(logits.T, pairs)) / 2
+                back = logits.T if world() == 1 else self.logits(targets, gather(guesses))
+                losses = (losses + surprise(back, pairs)) / 2
             return weighted_mean(losses.unsqueeze(1), target.weight)
 
     def candidates(self, target: Target) -> int:
-        """The targets of the batch."""
-        return target.rows.shape[0]
+        """The targets of the global batch."""
+        return target.rows.shape[0] * world()
 
     def after_step(self) -> None:
         """Clamp a learned temperature."""
@@ -83,21 +92,27 @@ class BatchLikelihood(Tempered):
 def pair_up(target: Target, same_text: SameText) -> Pairs:
     """Candidates and positives from equal identities and from rows of weight 0."""
     weight, identity = target.weight, target.identity
-    own = torch.eye(target.rows.shape[0], dtype=torch.bool, device=target.rows.device)
-    counted = None if weight is None else (weight[:, 0] > 0).expand_as(own) | own
+    own = partners(target.rows.shape[0], target.rows.device)
+    counted = None if weight is None else gather(weight[:, 0] > 0).expand_as(own) | own
     if identity is None or same_text == "negative":
         return Pairs(counted, None)
-    alike = identity.unsqueeze(0) == identity.unsqueeze(1)
+    alike = identity.unsqueeze(1) == gather(identity).unsqueeze(0)
     if same_text == "ignore":
         others = ~alike | own
         return Pairs(others if counted is None else others & counted, None)
     return Pairs(counted, alike if counted is None else alike & counted)
 
 
-def surprise(logits: Float[Tensor, "b b"], pairs: Pairs) -> Float[Tensor, " b"]:
+def partners(count: int, device: torch.device) -> Bool[Tensor, "b all"]:
+    """Where in the batch of all ranks the partners of this rank's rows stand."""
+    own = torch.arange(count, device=device) + rank() * count
+    return own.unsqueeze(1) == torch.arange(count * world(), device=device)
+
+
+def surprise(logits: Float[Tensor, "b all"], pairs: Pairs) -> Float[Tensor, " b"]:
     """-log P of each row's positives, averaged over them."""
     kept = logits if pairs.candidate is None else logits.masked_fill(~pairs.candidate, -torch.inf)
     if pairs.positive is None:
-        return kept.logsumexp(dim=1) - logits.diagonal()
+        return kept.logsumexp(dim=1) - logits.diagonal(rank() * logits.shape[0])
     hits = logits.masked_fill(~pairs.positive, 0.0).sum(dim=1) / pairs.positive.sum(dim=1)
     return kept.logsumexp(dim=1) - hits

@@ -16,7 +16,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from onestage.distributed import mean
 from onestage.likelihood.average import full_precision
+from onestage.ops import at_least_fp32
 from onestage.roles import Regulariser
 from onestage.spec import UserError, spec
 from onestage.types import Scope, Target
@@ -31,8 +33,8 @@ class UniGrad:
     """SiameseIM's for rows of unit variance; UniGrad's own is 100 for unit vectors and another reduction."""
     kind: Literal["unigrad"] = "unigrad"
 
-    def build(self) -> Decorrelation:
-        """The module."""
+    def build(self, width: int | None = None) -> Decorrelation:
+        """The module, for rows of any width."""
         return Decorrelation(self.weight)
 
 
@@ -58,6 +60,7 @@ class Decorrelation(Regulariser):
                 f"{tuple(target.rows.shape)}"
             )
         with full_precision(guess):
-            rows, others = guess.float().flatten(0, 1), target.rows.detach().float().flatten(0, 1)
-            correlation = others.T @ others / len(others)
+            rows = at_least_fp32(guess).flatten(0, 1)
+            others = at_least_fp32(target.rows.detach()).flatten(0, 1)
+            correlation = mean(others.T @ others / len(others))
             return self.weight * ((rows @ correlation) * rows).sum(dim=-1).mean() / rows.shape[-1]

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from onestage.layers.normalise import unit
 from onestage.likelihood.average import full_precision, weighted_mean
+from onestage.ops import at_least_fp32
 from onestage.roles import Likelihood
 from onestage.spec import UserError, spec
 from onestage.types import Scope, Target
@@ -72,7 +73,7 @@ class GaussianLikelihood(Likelihood):
                 f"target {tuple(target.rows.shape)}; for a table of classes use boltzmann with over: table"
             )
         with full_precision(guess):
-            return weighted_mean(self._distance(guess.float(), target.rows.float()), target.weight)
+            return weighted_mean(self._distance(at_least_fp32(guess), at_least_fp32(target.rows)), target.weight)
 
     def candidates(self, target: Target) -> int:
         """None: a Gaussian has no partition function over candidates."""

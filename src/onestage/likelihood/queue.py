@@ -13,9 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from onestage.distributed import gather
 from onestage.layers.normalise import unit
 from onestage.likelihood.average import full_precision, weighted_mean
 from onestage.likelihood.tempered import Temper, Tempered
+from onestage.ops import at_least_fp32
 from onestage.spec import UserError
 from onestage.types import Scope, Target
 
@@ -49,14 +51,14 @@ class QueueLikelihood(Tempered):
                 f"{tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
             )
         with full_precision(guess):
-            rows, keys, queue = guess[:, 0].float(), target.rows[:, 0].float(), self.queue
+            rows, keys = at_least_fp32(guess[:, 0]), at_least_fp32(target.rows[:, 0])
             if self.temper.normalise == "both":
                 rows, keys = unit(rows), unit(keys)
             if torch.is_grad_enabled():
-                self._pending.append(keys.detach())
-            scale = self.log_scale.float().exp()
+                self._pending.append(gather(keys.detach()))
+            scale = at_least_fp32(self.log_scale).exp()
             right = (rows * keys).sum(dim=1, keepdim=True)
-            logits = scale * torch.cat([right, rows @ queue.T], dim=1)
+            logits = scale * torch.cat([right, rows @ self.queue.to(rows.dtype).T], dim=1)
             losses = functional.cross_entropy(logits, logits.new_zeros(len(logits)).long(), reduction="none")
             return weighted_mean(losses.unsqueeze(1), target.weight)
 

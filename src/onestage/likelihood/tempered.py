@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.layers.normalise import unit
+from onestage.ops import at_least_fp32
 from onestage.roles import Likelihood
 
 HowSet = Literal["learned", "fixed"]
@@ -55,8 +56,8 @@ class Tempered(Likelihood, ABC):
             self.log_scale.clamp_(0.0, math.log(self.temper.max_scale))
 
     def logits(self, rows: Float[Tensor, "*b k"], candidates: Float[Tensor, "c k"]) -> Float[Tensor, "*b c"]:
-        """Scaled inner products in fp32; to be called where autocast is off."""
-        rows, candidates = rows.float(), candidates.float()
+        """Scaled inner products in at least fp32; to be called where autocast is off."""
+        rows, candidates = at_least_fp32(rows), at_least_fp32(candidates)
         if self.temper.normalise == "both":
             rows, candidates = unit(rows), unit(candidates)
-        return self.log_scale.float().exp() * (rows @ candidates.T)
+        return at_least_fp32(self.log_scale).exp() * (rows @ candidates.T)

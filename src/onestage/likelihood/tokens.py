@@ -16,6 +16,7 @@ from torch.nn import functional
 from onestage.layers.normalise import unit
 from onestage.likelihood.average import full_precision, weighted_mean
 from onestage.likelihood.tempered import Temper, Tempered
+from onestage.ops import at_least_fp32
 from onestage.spec import UserError
 from onestage.types import Scope, Target
 
@@ -41,10 +42,10 @@ class TokensLikelihood(Tempered):
                 f"least; the guess has shape {tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
             )
         with full_precision(guess):
-            rows, candidates = guess.float(), target.rows.float()
+            rows, candidates = at_least_fp32(guess), at_least_fp32(target.rows)
             if self.temper.normalise == "both":
                 rows, candidates = unit(rows), unit(candidates)
-            logits = self.log_scale.float().exp() * (rows @ candidates.transpose(1, 2))
+            logits = at_least_fp32(self.log_scale).exp() * (rows @ candidates.transpose(1, 2))
             truth = torch.arange(guess.shape[1], device=guess.device).expand(guess.shape[:2])
             losses = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
             return weighted_mean(losses.view(guess.shape[:2]), target.weight)

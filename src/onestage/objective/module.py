@@ -21,7 +21,7 @@ from onestage.objective.build import Answers, average_of, build_encoder, build_t
 from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
-from onestage.roles import Encoder, Likelihood, Predictor, TargetMaker
+from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
 from onestage.targets import Encoded, Pixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
@@ -88,7 +88,7 @@ class Objective(nn.Module):
             wanted = self._wanted(term, batch, tokens, source)
             targets[name] = self.target(name)(source, wanted, _identity(term, batch))
             guesses[name] = self.predictor(name)(tokens, wanted)
-        return Represented(guesses, drop_terms(self.method, targets))
+        return Represented(guesses, drop_terms(self.method, targets) if self.training else targets)
 
     def score(self, represented: Represented) -> Losses:
         """-log P_hat of every term in fp32 with its regulariser, their weighted sum, and what is watched of them."""
@@ -99,7 +99,7 @@ class Objective(nn.Module):
             terms[name] = self.likelihood(name)(guess, target)
             seen |= watched(name, self.likelihood(name), target, terms[name])
             if name in self.regularisers:
-                added = self.regularisers[name](guess, target)
+                added = self.regulariser(name)(guess, target)
                 seen[f"regulariser/{name}"] = added.detach()
                 terms[name] = terms[name] + added
         return Losses(self.weights.total(terms), terms, seen)
@@ -133,6 +133,12 @@ class Objective(nn.Module):
         """The likelihood of a term."""
         module = self.likelihoods[term]
         assert isinstance(module, Likelihood)
+        return module
+
+    def regulariser(self, term: str) -> Regulariser:
+        """The regulariser of a term that has one."""
+        module = self.regularisers[term]
+        assert isinstance(module, Regulariser)
         return module
 
     def encoder(self, name: str) -> Encoder:
@@ -232,7 +238,7 @@ def _owner(asked: Input, taken: Bool[Tensor, "b g"]) -> Bool[Tensor, "b g"] | No
 def drop_terms(method: Method, targets: dict[str, Target]) -> dict[str, Target]:
     """Leave samples out of the terms that have a dropped share, a term at random staying where all would go."""
     names = [name for name, term in method.terms.items() if term.dropped]
-    if not names or not torch.is_grad_enabled():
+    if not names:
         return targets
     rows = targets[names[0]].rows
     share = torch.tensor([method.terms[name].dropped for name in names], device=rows.device)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from onestage.distributed import mean
 from onestage.layers.normalise import unit
 from onestage.roles import Likelihood
 from onestage.types import Target
@@ -32,7 +33,8 @@ def watched(name: str, likelihood: Likelihood, target: Target, loss: Float[Tenso
 
 
 def spread(rows: Float[Tensor, "b m k"]) -> Float[Tensor, ""]:
-    """Standard deviation of unit rows over the batch, times sqrt(k): near 1 for directions at random, 0 when all
+    """Standard deviation of unit rows over the global batch, times sqrt(k): near 1 for directions at random, 0 when all
     samples have the same targets."""
     directions = unit(rows)
-    return (directions - directions.mean(dim=0, keepdim=True)).square().mean().sqrt() * math.sqrt(rows.shape[-1])
+    centre = mean(directions.mean(dim=0, keepdim=True))
+    return mean((directions - centre).square().mean()).sqrt() * math.sqrt(rows.shape[-1])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from onestage.distributed import world
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Teacher
 from onestage.spec import UserError, from_plain, read_yaml, to_yaml
@@ -69,6 +70,7 @@ def environment(command: list[str]) -> dict[str, object]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": world(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
 

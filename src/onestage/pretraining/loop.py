@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from onestage.distributed import agreed, align, rank
 from onestage.engine.loader import batches, on_device
-from onestage.engine.metrics import Meter, Metrics
-from onestage.engine.progress import Progress
+from onestage.engine.metrics import Meter
 from onestage.engine.step import Stepped
-from onestage.pretraining.lines import Alarms, short
+from onestage.engine.together import telling, together
+from onestage.pretraining.journal import journal
 from onestage.pretraining.prepare import Prepared, default_workers, share_cores
 from onestage.spec import Stopped
 from onestage.storage import save
@@ -39,20 +40,21 @@ class Progressed(NamedTuple):
 
 
 def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list[Evaluation]) -> Progressed:
-    """Train from `start` to the last step, saving, logging and evaluating on the way.
+    """Train from `start` to the last step, saving, logging and evaluating on the way; of several processes, rank 0
+    alone does these.
 
     Raises:
-        Stopped: after SIGTERM, once a checkpoint is written.
+        Stopped: after SIGTERM to any process, once a checkpoint is written.
         UserError: when the loss stays non-finite or the disk is full.
     """
-    recipe, total = prepared.recipe, prepared.total
+    recipe, total, writes = prepared.recipe, prepared.total, rank() == 0
     workers = default_workers() if recipe.workers is None else recipe.workers
     share_cores(workers)
     stream = batches(prepared.batches, start.step, total, workers)
     clock, meter, now, saved = Clock(start.seconds), Meter(), start, time.monotonic()
-    lines = Metrics(run / "metrics.jsonl", start.step)
-    with StopFlag() as stop, closing(stream), lines as metrics, Progress(total, start.step) as progress:
-        alarms = Alarms(progress.note)
+    align(prepared.objective)
+    lines = together(lambda: journal(run, start.step, total))
+    with StopFlag() as stop, closing(stream), lines:
         for step in range(start.step, total):
             with clock.waiting():
                 batch = on_device(next(stream), prepared.device)
@@ -62,26 +64,25 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
             meter.add(scalars(stepped))
             texts = now.texts + (0 if batch.words is None else recipe.batch)
             now = now._replace(step=step + 1, texts=texts, seconds=clock.seconds())
-            last = now.step == total
-            watched = bool(evaluations) and (now.step % recipe.watch.every == 0 or last)
-            if last or watched or clock.due(LOG_SECONDS):
-                line = meter.read() | clock.read(now.step - start.step, recipe.batch)
-                metrics.write(
-                    {"step": now.step, "seconds": now.seconds} | line | learning_rates(rates) | {"texts": texts}
-                )
-                progress.update(now.step, short(line))
-                alarms.hear(line)
-            if watched:
-                results = {key: value for evaluate in evaluations for key, value in evaluate(prepared).items()}
-                metrics.write({"step": now.step, "seconds": now.seconds} | results)
-                progress.note(f"step {now.step}: " + ", ".join(f"{key} {value:.3f}" for key, value in results.items()))
-                now = better(now, results)
-            best = watched and now.best_step == now.step
-            if last or best or stop.asked or time.monotonic() - saved >= 60 * recipe.saving.minutes:
-                write_checkpoint(prepared, run, now)
-                saved = time.monotonic()
-            if stop.asked and not last:
-                raise Stopped(f"stopped at step {now.step} of {total}; go on with: onestage pretrain --resume {run}")
+            last, stopping = now.step == total, agreed(stop.asked)
+            watched = writes and bool(evaluations) and (now.step % recipe.watch.every == 0 or last)
+            with telling():
+                if last or watched or clock.due(LOG_SECONDS):
+                    line = meter.read() | clock.read(now.step - start.step, recipe.batch)
+                    lines.line(now.step, now.seconds, line, learning_rates(rates) | {"texts": texts})
+                if watched:
+                    results = {key: value for evaluate in evaluations for key, value in evaluate(prepared).items()}
+                    lines.results(now.step, now.seconds, results)
+                    now = better(now, results)
+                best = watched and now.best_step == now.step
+                if writes and (last or best or stopping or time.monotonic() - saved >= 60 * recipe.saving.minutes):
+                    write_checkpoint(prepared, run, now)
+                    saved = time.monotonic()
+            if stopping and not last:
+                together(lambda: None)  # nobody leaves before it is saved
+                said = f"stopped at step {now.step} of {total}; go on with: onestage pretrain --resume {run}"
+                raise Stopped(said if writes else "")
+    together(lambda: None)  # nobody goes on before all of it is written
     return now
 
 
@@ -115,8 +116,8 @@ def better(now: Progressed, results: dict[str, float]) -> Progressed:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """Seeds what torch draws inside a step (drop path), so that no generator's state has to be saved."""
-    return (seed * 1_000_003 + step) & 0x7FFFFFFF
+    """Seeds what torch draws inside a step (drop path) on this rank, so that no generator's state has to be saved."""
+    return (seed * 1_000_003 + rank() * 7_368_787 + step) & 0x7FFFFFFF
 
 
 @final

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 
 from onestage.data import Quarantine, open_source
+from onestage.distributed import neighbours, rank, synchronise, world
 from onestage.encoders import ClipText
 from onestage.encoders.words import Tokenizer
-from onestage.engine.loader import Batches
+from onestage.engine.loader import Batches, check_slices
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.step import Step
 from onestage.objective import Ask, Objective, Trained, asks
@@ -46,6 +47,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     Raises:
         UserError: for whatever of it cannot be had, saying what to type.
     """
+    check_slices(recipe.batch, world(), recipe.accumulate)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = open_data(recipe)
     val = open_source(recipe.val) if recipe.val else None
@@ -53,7 +55,8 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     recipe = resolve(recipe, dict(teachers))
     torch.manual_seed(recipe.seed)
     objective = Objective(recipe.method, recipe.models, answers_of(dict(teachers)), len(source.classes) or None)
-    objective.to(device).training_mode()
+    synchronise(objective.to(device))
+    objective.training_mode()
     optimisers = Optimisers(objective.named_parameters(), recipe.optimiser, recipe.batch)
     grids = {name: objective.encoder(name).grid for name in recipe.method.named(Trained)}
     total = recipe.total_steps(len(source))
@@ -67,6 +70,8 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         Quarantine(quarantine),
         recipe.texts,
         total,
+        rank(),
+        world(),
     )
     step = Step(objective, optimisers, answering(teachers), recipe.precision, recipe.accumulate, device)
     return Prepared(recipe, source, val, teachers, objective, optimisers, step, batches, total, device)
@@ -134,8 +139,8 @@ def _tokenizer(recipe: Recipe):  # noqa: ANN202
 
 
 def default_workers() -> int:
-    """Loading processes: one for each four cores, at most eight."""
-    return min(max((os.cpu_count() or 1) // 4, 1), 8)
+    """Loading processes: one for each four cores of this process, at most eight."""
+    return min(max(_cores() // 4, 1), 8)
 
 
 def share_cores(workers: int) -> None:
@@ -144,4 +149,9 @@ def share_cores(workers: int) -> None:
     What `OMP_NUM_THREADS` says holds.
     """
     if not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max((os.cpu_count() or 1) - workers, 1))
+        torch.set_num_threads(max(_cores() - workers, 1))
+
+
+def _cores() -> int:
+    """This process's share of the machine."""
+    return max((os.cpu_count() or 1) // neighbours(), 1)

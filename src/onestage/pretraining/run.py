@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from onestage.distributed import rank
 from onestage.engine.optimiser import scale_note
+from onestage.engine.together import together
 from onestage.objective import Ema, Objective, Trained
 from onestage.pretraining.bundle import save_bundle
 from onestage.pretraining.directory import create, read_run, refuse_taken
@@ -35,39 +37,55 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     Raises:
         UserError: for every mistake that can be known before the first step; nothing is written then.
     """
-    refuse_taken(out)
-    prepared = prepare(recipe, out / "quarantine.jsonl")
-    if recipe.init is not None:
-        matched = initialise_from(prepared.objective, prepared.recipe, recipe.init)
-        say(f"--init {recipe.init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
-    create(out, prepared.recipe, command)
+    together(lambda: refuse_taken(out))
+    prepared = together(lambda: prepare(recipe, out / "quarantine.jsonl"))
+    init = recipe.init
+    if init is not None:
+        matched = together(lambda: initialise_from(prepared.objective, prepared.recipe, init))
+        say(f"--init {init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
+    together(lambda: _found(prepared, out, command))
     say(scale_note(recipe.optimiser, recipe.batch))
-    save_bundle(prepared, out)
-    write_checkpoint(prepared, out, Progressed())
     return run_loop(prepared, out, Progressed(), evaluations(recipe))
 
 
+def _found(prepared: Prepared, out: Path, command: list[str]) -> None:
+    """Write what a run is before its first step; one process does."""
+    if rank() == 0:
+        create(out, prepared.recipe, command)
+        save_bundle(prepared, out)
+        write_checkpoint(prepared, out, Progressed())
+
+
 def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
-    """Go on with a run from its newest complete checkpoint; a finished run is left as it is.
+    """Go on with a run from its newest complete checkpoint; a finished run is left as it is. The number of processes
+    may be another than before: the samples and their order are the same.
 
     Raises:
         UserError: when it is not a run, its data have changed, or no checkpoint fits.
     """
+    prepared, now = together(lambda: _go_on(run, say))
+    if now.step >= prepared.total:
+        return now
+    return run_loop(prepared, run, now, evaluations(prepared.recipe))
+
+
+def _go_on(run: Path, say) -> tuple[Prepared, Progressed]:  # noqa: ANN001
+    """A run in memory as its newest checkpoint has it, and where it is."""
     recipe = read_run(run)
     path = latest(run / "checkpoints")
     prepared = prepare(recipe, run / "quarantine.jsonl")
-    if not (run / "bundle" / "bundle.yaml").is_file():
+    if rank() == 0 and not (run / "bundle" / "bundle.yaml").is_file():
         save_bundle(prepared, run)
     if path is None:
         say(f"{run}: no complete checkpoint yet, starting at step 0")
         if recipe.init is not None:
             initialise_from(prepared.objective, recipe, recipe.init)
-        return run_loop(prepared, run, Progressed(), evaluations(recipe))
+        return prepared, Progressed()
     checkpoint = load(path)
     now = Progressed(**{key: checkpoint.meta[key] for key in Progressed._fields})
     if now.step >= prepared.total:
         say(f"{run}: finished ({now.step} of {prepared.total} steps); nothing to do")
-        return now
+        return prepared, now
     if checkpoint.meta["data"] != prepared.source.fingerprint():
         raise UserError(
             f"{run}: the data of {recipe.data} have changed since step {now.step}; the same run cannot go on with "
@@ -75,7 +93,7 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
         )
     restore(prepared, checkpoint.tensors)
     say(f"{run}: going on at step {now.step} of {prepared.total}")
-    return run_loop(prepared, run, now, evaluations(recipe))
+    return prepared, now
 
 
 def restore(prepared: Prepared, tensors: dict[str, dict[str, Tensor]]) -> None:

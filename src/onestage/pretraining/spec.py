@@ -51,6 +51,7 @@ class Recipe:
     method: Method
     models: dict[str, EncoderSpec]
     batch: Positive
+    """Samples of one step, over all processes and pieces."""
     optimiser: Optimiser
     schedule: Cosine
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -63,6 +64,7 @@ class Recipe:
     init: str | None = None
     """A run whose weights the encoders start from."""
     accumulate: Positive = 1
+    """Pieces that each process cuts its share of the batch into, to need less memory."""
     precision: Precision = "bf16"
     seed: int = 0
     workers: Annotated[int, Field(ge=0)] | None = None

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.distributed import mean
+
 MOMENTUM = 0.99
 SMALLEST = 1e-6
 
@@ -35,7 +37,7 @@ class Statistics(nn.Module):
         """Rows with mean 0 and deviation 1 over the stream so far, in fp32."""
         rows = rows.float()
         flat = rows.detach().flatten(0, 1)
-        own = flat.mean(dim=0), flat.square().mean(dim=0)
+        own = mean(flat.mean(dim=0)), mean(flat.square().mean(dim=0))
         if torch.is_grad_enabled():
             self.pending.append(own)
         started = (self.steps > 0).to(rows.dtype)
