@@ -225,7 +225,12 @@ def _options(
     limit: int | None,
 ) -> dict[str, Any]:
     """What an evaluation is built with, from what was given."""
-    options: dict[str, Any] = {"pool": pool, "limit": limit}
+    options: dict[str, Any] = {"limit": limit}
+    if task in {"classify", "dense-probe"}:
+        if pool != "cls":
+            raise UserError(f"{task}: --pool {pool} chooses the features of zero-shot, retrieval, knn and linear")
+    else:
+        options["pool"] = pool
     if task == "zero-shot":
         templates = () if tuple(prompt) == ("clip",) else tuple(prompt) or frozen.templates
         options |= {"classes": Path(classes) if classes else None, "templates": templates or None}

@@ -70,10 +70,10 @@ class Pretrain(Verb):
 @final
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Evaluate a model: zero-shot, retrieval, knn or linear."""
+    """Evaluate a model: zero-shot, retrieval, knn, linear or classify."""
 
     task: Positional[str]
-    """zero-shot, retrieval, knn or linear"""
+    """zero-shot, retrieval, knn, linear or classify"""
     model: Positional[str]
     """a run (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/FILE or open_clip:local-dir:DIR"""
     data: str

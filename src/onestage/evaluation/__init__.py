@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onestage.evaluation.classify import Classify
 from onestage.evaluation.features import Features, Pool, embed_texts, features
 from onestage.evaluation.heatmap import heat_map
 from onestage.evaluation.knn import Knn
-from onestage.evaluation.labels import read_classes
 from onestage.evaluation.linear import Linear
 from onestage.evaluation.retrieval import Retrieval
 from onestage.evaluation.zero_shot import ZeroShot, class_weights, clip_templates
 
-EVALUATIONS: dict[str, type[ZeroShot] | type[Retrieval] | type[Knn] | type[Linear]] = {
+EVALUATIONS: dict[str, type[ZeroShot] | type[Retrieval] | type[Knn] | type[Linear] | type[Classify]] = {
     "zero-shot": ZeroShot,
     "retrieval": Retrieval,
     "knn": Knn,
     "linear": Linear,
+    "classify": Classify,
 }
 """Every evaluation by the name that users type; the first line of its docstring says what it is."""
 
@@ -46,6 +47,7 @@ def result(
 
 __all__ = [
     "EVALUATIONS",
+    "Classify",
     "Features",
     "Knn",
     "Linear",
@@ -57,6 +59,5 @@ __all__ = [
     "embed_texts",
     "features",
     "heat_map",
-    "read_classes",
     "result",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from onestage.evaluation import Knn, ZeroShot
+from onestage.evaluation import Classify, Knn, ZeroShot
 from onestage.pretraining.bundle import live
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe, Task
@@ -33,7 +33,9 @@ def watching(task: Task) -> Callable[[Prepared], dict[str, float]]:
     return evaluate
 
 
-def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn:
+def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn | Classify:
     if task == "zero-shot":
         return ZeroShot(limit=recipe.watch.samples, templates=model.templates or None)
+    if task == "classify":
+        return Classify(limit=recipe.watch.samples)
     return Knn(limit=recipe.watch.samples)
