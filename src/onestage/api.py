@@ -240,13 +240,13 @@ def _options(
 
 
 def _bank(task: str, reference: str, frozen: object, train: str | None) -> Source | None:
-    """Labelled data for knn and linear: what was given, else the model's own training data."""
-    if task not in {"knn", "linear"}:
+    """Training data of knn, linear and dense-probe: what was given, else the model's own."""
+    if task not in {"knn", "linear", "dense-probe"}:
         return None
     if train is not None:
         return open_source(train)
     if isinstance(frozen, OpenClipTeacher):
-        raise UserError(f"{task}: give --train SRC, labelled data for the neighbours; {reference} names none")
+        raise UserError(f"{task}: give --train SRC, data with labels or masks to learn from; {reference} names none")
     source = pretraining.read_run(parse_run(reference)[0]).data
     assert source is not None, "a run was trained on something"
     return open_source(source)
