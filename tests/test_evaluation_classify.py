@@ -108,10 +108,18 @@ def test_other_classes_are_refused_with_both_lists(run: Path, tmp_path: Path) ->
         api.evaluate("classify", run, data=str(tmp_path / "pets"))
     for number in range(4):
         draw(tmp_path / "bare" / f"{number}.png", number)
-    with pytest.raises(UserError, match="no sample has a label"):
+    with pytest.raises(UserError, match="bare has no labels; use class folders"):
         api.evaluate("classify", run, data=str(tmp_path / "bare"))
     with pytest.raises(UserError, match="--pool mean"):
         api.evaluate("classify", run, data="digits:test", pool="mean")
+
+
+def test_a_run_that_could_not_be_watched_does_not_start(tmp_path: Path) -> None:
+    draw(tmp_path / "pets" / "cat" / "a.png", 0)
+    recipe = api.make_recipe("supervised_tiny", data="digits", val=str(tmp_path / "pets"), settings=LEAN | SHARP)
+    with pytest.raises(UserError, match=r"has the classes zero, .*pets has cat \(1\)"):
+        pretraining.start(recipe, tmp_path / "run", [], lambda line: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_without_categories_says_so(place: Path) -> None:

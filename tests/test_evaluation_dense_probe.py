@@ -230,6 +230,9 @@ def test_what_does_not_fit() -> None:
     train.mask_classes = ("none", "green", "red", "blue")
     with pytest.raises(UserError, match="stripes-0 has the classes none, green, red, blue"):
         probe.run(Seeing("colours"), test, train)
+    train.mask_classes = ()
+    with pytest.raises(UserError, match=r"stripes-0 has the classes \(none named\), but stripes-1 has none, red"):
+        probe.run(Seeing("colours"), test, train)
     small = dataclasses.replace(probe, memory=1e-5)
     with pytest.raises(UserError, match=r"20 images .* take 0\.0 GiB, more than 1e-05; use .* --limit 8"):
         small.run(Seeing("colours"), test, Stripes(20, 2))

@@ -35,8 +35,7 @@ class Classify(Evaluator):
         Raises:
             UserError: for a model without a category head, or data without labels or with other classes.
         """
-        head = need_categories(model)
-        check_names("classify", model.reference, head.names, data.name, data.classes)
+        head = need_categories(model, data)
 
         def score(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:
             return head(model.tokens(pixels, "raw"))
@@ -52,15 +51,18 @@ class Classify(Evaluator):
         return metrics | {"samples": float(len(found.keys)), "skipped": float(found.skipped)}
 
 
-def need_categories(model: Teacher) -> CategoryHead:
-    """The category head of a model.
+def need_categories(model: Teacher, data: Source) -> CategoryHead:
+    """The category head of a model, where it can judge `data`.
 
     Raises:
-        UserError: when it has none.
+        UserError: when it has none, or the data have no labels or other classes.
     """
     if model.categories is None:
         raise UserError(
             f"classify: {model.reference} has no category head of its own; use a run of a method that learns "
             "categories (onestage ls methods: target 'category embedding'), or judge it by knn or linear"
         )
+    if not data.has_labels:
+        raise UserError(f"classify: {data.name} has no labels; use class folders, or label in the metadata")
+    check_names("classify", model.reference, model.categories.names, data.name, data.classes)
     return model.categories

@@ -21,7 +21,8 @@ def check_pair(data: Source, train: Source | None, task: str) -> Source:
         UserError: when it is missing, is the same data, or numbers other classes.
     """
     train = check_apart(data, train, task, "labelled training data")
-    check_names(task, train.name, train.classes, data.name, data.classes)
+    if data.classes and train.classes:
+        check_names(task, train.name, train.classes, data.name, data.classes)
     return train
 
 
@@ -42,13 +43,13 @@ def check_apart(data: Source, train: Source | None, task: str, needed: str) -> S
 
 
 def check_names(task: str, known: str, classes: tuple[str, ...], data: str, others: tuple[str, ...]) -> None:
-    """Raise UserError where two lists of class names differ; a source that names none is taken by its numbers.
+    """Raise UserError where two lists of class names differ.
 
     Args:
         known: what has the names `classes`.
         data: what has the names `others`.
     """
-    if classes and others and classes != others:
+    if classes != others:
         raise UserError(
             f"{task}: {known} has the classes {_few(classes)}, but {data} has {_few(others)}; "
             "both must have the same classes in the same order"
@@ -82,4 +83,6 @@ def accuracies(ranks: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int
 
 
 def _few(names: tuple[str, ...]) -> str:
+    if not names:
+        return "(none named)"
     return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''} ({len(names)})"

@@ -15,7 +15,7 @@ from onestage.pretraining.directory import create, read_run, refuse_taken
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.spec import Recipe
-from onestage.pretraining.watch import evaluations
+from onestage.pretraining.watch import evaluations, refuse_unwatchable
 from onestage.spec import UserError
 from onestage.storage import latest, load, load_checkpoint
 from onestage.teachers import parse_run, read_bundle
@@ -37,6 +37,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     """
     refuse_taken(out)
     prepared = prepare(recipe, out / "quarantine.jsonl")
+    refuse_unwatchable(prepared)
     if recipe.init is not None:
         matched = initialise_from(prepared.objective, prepared.recipe, recipe.init)
         say(f"--init {recipe.init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
