@@ -14,6 +14,7 @@ from PIL import Image
 
 from onestage import api, pretraining
 from onestage.teachers import RunTeacher, load
+from typed import draw
 
 MODEL = {"width": "32", "depth": "1", "heads": "2"}
 TEXT = {"width": "16", "depth": "1", "joint": "16"}
@@ -234,3 +235,17 @@ def test_several_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_what_stops_a_run_is_a_fault_too(recipe: str, given: dict[str, str], said: str) -> None:
     (fault,) = faults(recipe, STUDENT, **given)
     assert said in fault
+
+
+def test_what_would_be_watched_is_tried(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    for name in ("cat", "dog"):
+        draw(folder / name / "a.png", 0)
+    lean = STUDENT | {"watch.every": "5"}
+    assert faults("supervised_tiny", lean, data="digits", val="digits:test") == []
+    (found,) = faults("supervised_tiny", lean, data="digits", val=str(folder))
+    assert found.startswith("watch.tasks: classify: live has the classes zero, one") and "cat, dog" in found
+    assert faults("mae_tiny", lean | {"watch.tasks": '["classify"]'}, data="digits", val="digits:test") == [
+        "watch.tasks: classify: live has no category head of its own; use a run of a method that learns categories "
+        "(onestage ls methods: target 'category embedding'), or judge it by knn or linear"
+    ]

@@ -43,8 +43,8 @@ def test_version(capsys: Capture) -> None:
     [
         ("recipes", recipes.names()),
         ("methods", ["P_hat", "supervised", "uta", "mae", "Gaussian (cosine)", "Boltzmann (batch)"]),
-        ("evaluations", ["zero-shot", "retrieval", "knn", "linear"]),
-        ("sources", ["scenes[:train|test]", "digits[:train|test]", "FOLDER"]),
+        ("evaluations", ["zero-shot", "retrieval", "knn", "linear", "classify", "dense-probe"]),
+        ("sources", ["scenes[:train|test]", "digits[:train|test]", "masks:IMAGES,MASKS", "FOLDER"]),
     ],
 )
 def test_ls(what: str, expected: list[str], capsys: Capture) -> None:

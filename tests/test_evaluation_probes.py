@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from onestage.evaluation import Knn, Linear, knn
+from onestage.evaluation.heads import Heads, first_weights, moments, train_heads
 from onestage.evaluation.knn import votes
-from onestage.evaluation.linear import head_ranks, moments, train_heads
+from onestage.evaluation.linear import epochs, head_ranks
 from onestage.ops import place_of
 from onestage.roles import Picture, Sample, Source, Space, Teacher
 from onestage.spec import UserError
@@ -149,11 +150,19 @@ def test_the_rate_is_chosen_without_the_test_labels() -> None:
     assert options.run(Pixels(), test, train)["rate"] == options.run(Pixels(), wrong, train)["rate"] == 0.1
 
 
+def trained(
+    rows: Tensor, labels: Tensor, classes: int, rates: tuple[float, ...], steps: int, size: int, seed: int
+) -> Heads:
+    draw = torch.Generator().manual_seed(seed)
+    first = first_weights(rows.shape[1], classes, draw, rows.device)
+    return train_heads(epochs(rows, labels, size, draw), first, rates, steps)
+
+
 def test_heads_are_those_of_an_optimiser_for_each_rate() -> None:
     draw = torch.Generator().manual_seed(3)
     rows, labels = torch.randn(40, 5, generator=draw), torch.randint(3, (40,), generator=draw)
     rates, steps, size = (0.05, 0.5), 12, 16
-    heads = train_heads(rows, labels, 3, rates, steps, size, torch.Generator().manual_seed(7))
+    heads = trained(rows, labels, 3, rates, steps, size, 7)
     for number, rate in enumerate(rates):
         again = torch.Generator().manual_seed(7)
         weight = (torch.randn(5, 3, generator=again) * 0.01).requires_grad_()
@@ -178,8 +187,8 @@ def test_a_rate_that_diverges_does_not_spoil_the_others() -> None:
     draw = torch.Generator().manual_seed(0)
     rows = torch.randn(60, 4, generator=draw) * 1e18
     labels = (rows[:, 0] > 0).long()
-    calm = train_heads(rows / 1e18, labels, 2, (0.1,), 50, 20, torch.Generator().manual_seed(1))
-    both = train_heads(rows / 1e18, labels, 2, (1e38, 0.1), 50, 20, torch.Generator().manual_seed(1))
+    calm = trained(rows / 1e18, labels, 2, (0.1,), 50, 20, 1)
+    both = trained(rows / 1e18, labels, 2, (1e38, 0.1), 50, 20, 1)
     assert not both.weight[0].isfinite().all()
     assert torch.allclose(both.weight[1], calm.weight[0], atol=1e-6)
     assert (head_ranks(both, rows / 1e18, labels)[1] == 0).float().mean() > 0.9
@@ -187,8 +196,7 @@ def test_a_rate_that_diverges_does_not_spoil_the_others() -> None:
 
 def test_standardising_leaves_a_constant_feature_finite() -> None:
     rows = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
-    mean, deviation = moments(rows)
-    assert ((rows - mean) / deviation).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    assert moments(rows)(rows).tolist() == [[-1.0, 0.0], [1.0, 0.0]]
 
 
 @pytest.mark.parametrize("task", [Knn(), Linear(steps=5)])

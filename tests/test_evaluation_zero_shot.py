@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from onestage.data.classes import read_classes
 from onestage.evaluation import (
     EVALUATIONS,
     ZeroShot,
     clip_templates,
     features,
     heat_map,
-    read_classes,
     result,
 )
 from onestage.evaluation.labels import accuracies, label_ranks
@@ -253,5 +253,5 @@ def test_result_is_plain_json_and_every_evaluation_says_what_it_is() -> None:
     answer = result("knn", "runs/a", "digits:test", {"top1": 0.5}, 10, 1.23456, "0.1.0")
     assert json.loads(json.dumps(answer)) == answer
     assert list(answer) == ["task", "model", "data", "metrics", "samples", "seconds", "version"]
-    assert list(EVALUATIONS) == ["zero-shot", "retrieval", "knn", "linear"]
+    assert list(EVALUATIONS) == ["zero-shot", "retrieval", "knn", "linear", "classify", "dense-probe"]
     assert all(len((task.__doc__ or "").split("\n")[0]) > 20 for task in EVALUATIONS.values())

@@ -227,7 +227,12 @@ def _options(
     limit: int | None,
 ) -> dict[str, Any]:
     """What an evaluation is built with, from what was given."""
-    options: dict[str, Any] = {"pool": pool, "limit": limit}
+    options: dict[str, Any] = {"limit": limit}
+    if task in {"classify", "dense-probe"}:
+        if pool != "cls":
+            raise UserError(f"{task}: --pool {pool} chooses the features of zero-shot, retrieval, knn and linear")
+    else:
+        options["pool"] = pool
     if task == "zero-shot":
         templates = () if tuple(prompt) == ("clip",) else tuple(prompt) or frozen.templates
         options |= {"classes": Path(classes) if classes else None, "templates": templates or None}
@@ -237,13 +242,13 @@ def _options(
 
 
 def _bank(task: str, reference: str, frozen: object, train: str | None) -> Source | None:
-    """Labelled data for knn and linear: what was given, else the model's own training data."""
-    if task not in {"knn", "linear"}:
+    """Training data of knn, linear and dense-probe: what was given, else the model's own."""
+    if task not in {"knn", "linear", "dense-probe"}:
         return None
     if train is not None:
         return open_source(train)
     if isinstance(frozen, OpenClipTeacher):
-        raise UserError(f"{task}: give --train SRC, labelled data for the neighbours; {reference} names none")
+        raise UserError(f"{task}: give --train SRC, data with labels or masks to learn from; {reference} names none")
     source = pretraining.read_run(parse_run(reference)[0]).data
     assert source is not None, "a run was trained on something"
     return open_source(source)

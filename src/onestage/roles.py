@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from onestage.types import Grid, Piece, Scope, Target, Tokens, View, Wanted
 
+VOID = 255
+"""In a mask: a pixel that belongs to no class and counts for nothing."""
+
 Space = Literal["joint", "raw"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
 
@@ -33,6 +36,14 @@ class Picture(ABC):
         """Upright RGB pixels, uint8, shape (height, width, 3)."""
 
 
+class Mask(ABC):
+    """The class of every pixel of a picture, not decoded yet."""
+
+    @abstractmethod
+    def decode(self) -> np.ndarray:
+        """Class numbers, `VOID` where none is meant: uint8, shape (height, width), upright as the picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """What a source yields. Whatever a source does not know is absent (empty or None)."""
@@ -47,6 +58,7 @@ class Sample:
     box_labels: tuple[int, ...] = ()
     questions: tuple[tuple[str, str], ...] = ()
     """Question and answer."""
+    mask: Mask | None = None
 
 
 class Source(ABC):
@@ -57,6 +69,9 @@ class Source(ABC):
     """Names of the labels, in order; empty where there are none."""
     has_texts: bool = False
     has_labels: bool = False
+    has_masks: bool = False
+    mask_classes: tuple[str, ...] = ()
+    """Names of the classes of masks, in order; empty where they have none."""
     keeps_captions: frozenset[str] = frozenset()
     """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
 
@@ -68,7 +83,7 @@ class Source(ABC):
         """Sample number `index`.
 
         Raises:
-            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`).
+            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`, its mask on `decode`).
         """
 
     @abstractmethod
@@ -195,6 +210,17 @@ class Regulariser(nn.Module, ABC):
     def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]: ...
 
 
+class CategoryHead(nn.Module, ABC):
+    """A trained category head: how well each category explains an image."""
+
+    names: tuple[str, ...]
+    """Of the categories, in order; empty where the data named none."""
+
+    @abstractmethod
+    def forward(self, tokens: Tokens) -> Float[Tensor, "b classes"]:
+        """Scores of raw tokens; their softmax is the likelihood that was trained."""
+
+
 class Teacher(ABC):
     """A frozen model by reference: image tokens, and texts where it has a text tower. Never trained, never saved."""
 
@@ -211,6 +237,8 @@ class Teacher(ABC):
     """Prompts that suit its texts; empty: CLIP's eighty."""
     statistics: str
     """Name of the statistics it normalises pixels by, or `own` where they have no name."""
+    categories: CategoryHead | None = None
+    """Its own category head, where it has learned categories."""
 
     @abstractmethod
     def parts(self) -> tuple[nn.Module, ...]:

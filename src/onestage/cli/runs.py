@@ -70,22 +70,25 @@ class Pretrain(Verb):
 @final
 @dataclass(frozen=True)
 class Evaluate(Verb):
-    """Evaluate a model: zero-shot, retrieval, knn or linear."""
+    """Evaluate a model: zero-shot, retrieval, knn, linear, classify or dense-probe.
+
+    Data for dense-probe have masks: scenes, or masks:IMAGES,MASKS[,void=N].
+    """
 
     task: Positional[str]
-    """zero-shot, retrieval, knn or linear"""
+    """zero-shot, retrieval, knn, linear, classify or dense-probe"""
     model: Positional[str]
     """a run (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/FILE or open_clip:local-dir:DIR"""
     data: str
     """the data to evaluate on"""
     train: str | None = None
-    """labelled data for knn and linear; the model's own training data unless given"""
+    """labelled data for knn and linear, data with masks for dense-probe; the model's own training data unless given"""
     classes: str | None = None
     """a file of class names, one a line, in place of the data's own"""
     prompt: tuple[str, ...] = ()
     """templates with {} for the class name; `clip`: CLIP's eighty; empty: the model's own"""
     pool: Literal["cls", "mean"] = "cls"
-    """the pooled row, or the mean of the patch rows"""
+    """the features of zero-shot, retrieval, knn and linear: the pooled row, or the mean of the patch rows"""
     baseline: Literal["none", "random"] = "none"
     """random: the same model with its image encoder drawn at random"""
     limit: int | None = None

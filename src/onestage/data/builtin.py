@@ -10,9 +10,9 @@ from PIL import Image
 
 from onestage.data.decode import Pixels
 from onestage.data.random import generator
-from onestage.data.scene import LEAST_SIZE, WORDS, Scene, draw_scene, glyphs, pool, render
+from onestage.data.scene import LEAST_SIZE, WORDS, Scene, draw_scene, glyphs, pool, render, semantic_mask
 from onestage.data.scene_words import captions, questions
-from onestage.roles import Picture, Sample, Source
+from onestage.roles import Mask, Picture, Sample, Source
 from onestage.spec import UserError
 
 Split = Literal["train", "test"]
@@ -38,8 +38,19 @@ class Drawn(Picture):
 
 
 @final
+class DrawnMask(Mask):
+    """The ink of a scene: 0 for the background, otherwise the digit's value plus one."""
+
+    def __init__(self, scene: Scene, side: int) -> None:
+        self.scene, self.side = scene, side
+
+    def decode(self) -> np.ndarray:
+        return semantic_mask(self.scene, self.side)
+
+
+@final
 class Scenes(Source):
-    """Digits on photographs with exact captions, labels, boxes and questions, drawn from (seed, index).
+    """Digits on photographs with exact captions, labels, boxes, masks and questions, drawn from (seed, index).
 
     Captions name colours, places and small digits, so no crop, flip or change of colour keeps all of
     them true.
@@ -55,14 +66,15 @@ class Scenes(Source):
         self.split: Split = split
         self.length, self.size, self.seed = length or LENGTH[split], size, seed
         self.classes = WORDS
-        self.has_texts = self.has_labels = True
+        self.mask_classes = ("background", *WORDS)
+        self.has_texts = self.has_labels = self.has_masks = True
         self.keeps_captions = frozenset()
 
     def __len__(self) -> int:
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """The description of sample `index`, for masks, clips and statements."""
+        """The description of sample `index`, for instance masks, clips and statements."""
         return draw_scene(generator(self.seed, self.name, index), self.split)
 
     def __getitem__(self, index: int) -> Sample:
@@ -76,6 +88,7 @@ class Scenes(Source):
             boxes=tuple((float(x), float(y), float(x + side), float(y + side)) for x, y, side in squares),
             box_labels=tuple(digit.value for digit in scene.digits),
             questions=questions(scene),
+            mask=DrawnMask(scene, self.size),
         )
 
     def fingerprint(self) -> str:

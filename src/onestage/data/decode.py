@@ -16,12 +16,13 @@ from typing import final
 import numpy as np
 from PIL import Image
 
-from onestage.roles import BadSample, Picture
+from onestage.roles import VOID, BadSample, Picture
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_NUMBERED = frozenset({"1", "L", "P"})
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -101,6 +102,27 @@ def upright(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", clear.size, "white")
         return Image.alpha_composite(white, clear).convert("RGB")
     return image.convert("RGB")
+
+
+def class_numbers(path: Path) -> np.ndarray:
+    """A grey or palette picture as the numbers that are written in it, not as the colours they are shown in.
+
+    Returns:
+        uint8 (height, width).
+
+    Raises:
+        BadSample: when it does not decode, has colours, or numbers above 255.
+    """
+    with _opened(path) as image:
+        if image.mode not in _NUMBERED and not image.mode.startswith("I"):
+            raise BadSample(
+                f"its pixels are colours ({image.mode}), not class numbers: a mask is grey or has a palette"
+            )
+        numbers = np.asarray(image)
+    highest = int(numbers.max())
+    if highest > VOID:
+        raise BadSample(f"has the class number {highest}; numbers go up to {VOID - 1}, and {VOID} is void")
+    return numbers.astype(np.uint8)
 
 
 @contextmanager

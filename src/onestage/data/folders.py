@@ -98,8 +98,8 @@ def _in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _undescribed(root: Path) -> Folder:
-    files = list(_files(root))
-    images = sorted(found for found in files if _ending(found.file) in EXTENSIONS)
+    files = list(files_in(root))
+    images = sorted(found for found in files if ending(found.file) in EXTENSIONS)
     if not images:
         raise UserError(_no_images(root, files))
     nested = all("/" in found.file for found in images)
@@ -113,7 +113,7 @@ def _undescribed(root: Path) -> Folder:
     return Folder(root, entries, classes, _fingerprint(entries, [found.size for found in images], ""))
 
 
-def _files(folder: Path, inside: str = "") -> Iterator[Found]:
+def files_in(folder: Path, inside: str = "") -> Iterator[Found]:
     """All files that are not hidden. Links to folders are followed, except to one that they lie in."""
     with os.scandir(folder) as listed:
         entries = [entry for entry in listed if not entry.name.startswith(".")]
@@ -124,7 +124,7 @@ def _files(folder: Path, inside: str = "") -> Iterator[Found]:
         elif not path.is_dir():
             yield Found(inside + entry.name, _size(path))
         elif not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
-            yield from _files(path, f"{inside}{entry.name}/")
+            yield from files_in(path, f"{inside}{entry.name}/")
 
 
 def _size(path: Path) -> int:
@@ -135,7 +135,7 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _ending(file: str) -> str:
+def ending(file: str) -> str:
     """`.jpg`, in lower case, dot included; empty where there is none."""
     _, dot, ending = file.rpartition("/")[2].rpartition(".")
     return f".{ending.lower()}" if dot else ""
@@ -144,7 +144,7 @@ def _ending(file: str) -> str:
 def _no_images(root: Path, files: list[Found]) -> str:
     if not files:
         return f"{root}: the folder is empty"
-    kinds = Counter(_ending(found.file) or "(none)" for found in files).most_common(4)
+    kinds = Counter(ending(found.file) or "(none)" for found in files).most_common(4)
     seen = ", ".join(f"{count} {kind}" for kind, count in kinds)
     return f"{root}: no images among its {len(files)} files ({seen}); images end in {' '.join(sorted(EXTENSIONS))}"
 

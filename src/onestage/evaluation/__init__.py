@@ -1,22 +1,27 @@
-"""How good frozen features are, one file a protocol: zero-shot, retrieval, nearest neighbours, linear."""
+"""How good frozen features are, one file a protocol: from zero-shot to linear segmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from onestage.evaluation.classify import Classify
+from onestage.evaluation.dense_probe import DenseProbe
 from onestage.evaluation.features import Features, Pool, embed_texts, features
 from onestage.evaluation.heatmap import heat_map
 from onestage.evaluation.knn import Knn
-from onestage.evaluation.labels import read_classes
 from onestage.evaluation.linear import Linear
 from onestage.evaluation.retrieval import Retrieval
 from onestage.evaluation.zero_shot import ZeroShot, class_weights, clip_templates
 
-EVALUATIONS: dict[str, type[ZeroShot] | type[Retrieval] | type[Knn] | type[Linear]] = {
+EVALUATIONS: dict[
+    str, type[ZeroShot] | type[Retrieval] | type[Knn] | type[Linear] | type[Classify] | type[DenseProbe]
+] = {
     "zero-shot": ZeroShot,
     "retrieval": Retrieval,
     "knn": Knn,
     "linear": Linear,
+    "classify": Classify,
+    "dense-probe": DenseProbe,
 }
 """Every evaluation by the name that users type; the first line of its docstring says what it is."""
 
@@ -46,6 +51,8 @@ def result(
 
 __all__ = [
     "EVALUATIONS",
+    "Classify",
+    "DenseProbe",
     "Features",
     "Knn",
     "Linear",
@@ -57,6 +64,5 @@ __all__ = [
     "embed_texts",
     "features",
     "heat_map",
-    "read_classes",
     "result",
 ]

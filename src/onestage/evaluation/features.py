@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from onestage.views import Resize
 Pool = Literal["cls", "mean"]
 """`cls`: the pooled row (the class token where the encoder has one); `mean`: the mean of the patch rows."""
 Positive = Annotated[int, Field(gt=0)]
+T = TypeVar("T")
 
 TEXTS = 256
 """Texts encoded at once."""
@@ -40,7 +41,9 @@ class Features(NamedTuple):
     """Samples that could not be used."""
 
 
-class _Loaded(NamedTuple):
+class Seen(NamedTuple):
+    """A sample and its evaluation view."""
+
     sample: Sample
     pixels: UInt8[Tensor, "3 h w"]
 
@@ -66,17 +69,35 @@ def features(
     Returns:
         Rows as the model gives them, not normalised. Without a usable sample they have the shape (0, 0).
     """
+
+    def encode(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        return pooled(model.tokens(pixels, space), pool)
+
+    return answers(model, source, encode, limit, batch=batch, progress=progress)
+
+
+@torch.no_grad()
+def answers(
+    model: Teacher,
+    source: Source,
+    answer: Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b d"]],
+    limit: int | None = None,
+    *,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """As `features`, the rows being whatever `answer` says of a batch of images in [0, 1] of the model's size."""
     chosen = spread(len(source), limit)
     device = device_of(model)
+    view = Resize(size=model.size)
     rows: list[Tensor] = []
     used: list[tuple[str, tuple[str, ...], int]] = []
     done = 0
-    for read in _batches(source, chosen, Resize(size=model.size), batch):
-        loaded = [item for item in read if item is not None]
-        if loaded:
-            pixels = torch.stack([item.pixels for item in loaded]).to(device).float() / 255
-            rows.append(pooled(model.tokens(pixels, space), pool).float().cpu())
-        used += [(item.sample.key, item.sample.texts, _label(item.sample)) for item in loaded]
+    for read in batches(source, chosen, lambda sample: see(sample, view), batch):
+        seen = [item for item in read if not isinstance(item, BadSample)]
+        if seen:
+            rows.append(answer(in_unit([item.pixels for item in seen], device)).float().cpu())
+        used += [(item.sample.key, item.sample.texts, _label(item.sample)) for item in seen]
         done += len(read)
         if progress is not None:
             progress(done, len(chosen))
@@ -142,38 +163,54 @@ def device_of(model: Teacher) -> torch.device:
     return next((item.device for part in model.parts() for item in part.parameters()), torch.device("cpu"))
 
 
-def _batches(source: Source, chosen: Sequence[int], view: Resize, batch: int) -> Iterator[list[_Loaded | None]]:
-    """Batches in order, None for a damaged sample. While the model is busy with one, the next is decoded.
+def in_unit(pixels: Sequence[UInt8[Tensor, "3 h w"]], device: torch.device) -> Float[Tensor, "b 3 h w"]:
+    """Images of one size as a batch in [0, 1]."""
+    return torch.stack(list(pixels)).to(device).float() / 255
 
-    The source is read by this thread alone; only pictures are decoded by others.
+
+def batches(
+    source: Source, chosen: Sequence[int], use: Callable[[Sample], T], batch: int
+) -> Iterator[list[T | BadSample]]:
+    """What `use` makes of the chosen samples, in order and in batches; the reason for one that cannot be used.
+
+    While the model is busy with a batch, the next is decoded. The source is read by this thread alone; only
+    pictures are decoded by others.
     """
-    ahead: deque[list[Future[_Loaded | None]]] = deque()
+    ahead: deque[list[Future[T | BadSample]]] = deque()
     with ThreadPoolExecutor(THREADS) as threads:
         for start in range(0, len(chosen), batch):
             samples = [_read(source, index) for index in chosen[start : start + batch]]
-            ahead.append([threads.submit(_decode, sample, view) for sample in samples])
+            ahead.append([threads.submit(_used, sample, use) for sample in samples])
             if len(ahead) > 1:
                 yield [future.result() for future in ahead.popleft()]
         while ahead:
             yield [future.result() for future in ahead.popleft()]
 
 
-def _read(source: Source, index: int) -> Sample | None:
+def see(sample: Sample, view: Resize) -> Seen:
+    """A sample under the evaluation view.
+
+    Raises:
+        BadSample: when it does not decode.
+    """
+    width, height = sample.picture.size
+    return Seen(sample, view.apply(sample.picture.decode(), view.plan(np.random.default_rng(0), width, height)))
+
+
+def _read(source: Source, index: int) -> Sample | BadSample:
     try:
         return source[index]
-    except BadSample:
-        return None
+    except BadSample as error:
+        return error
 
 
-def _decode(sample: Sample | None, view: Resize) -> _Loaded | None:
-    if sample is None:
-        return None
+def _used(sample: Sample | BadSample, use: Callable[[Sample], T]) -> T | BadSample:
+    if isinstance(sample, BadSample):
+        return sample
     try:
-        width, height = sample.picture.size
-        pixels = sample.picture.decode()
-    except BadSample:
-        return None
-    return _Loaded(sample, view.apply(pixels, view.plan(np.random.default_rng(0), width, height)))
+        return use(sample)
+    except BadSample as error:
+        return error
 
 
 def _label(sample: Sample) -> int:

@@ -1,9 +1,6 @@
-"""Labels and class names: files of names, whether two sources agree, and how right a classifier is."""
+"""Labels: whether two sources agree on their classes, and how right a classifier is."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -13,39 +10,8 @@ from onestage.evaluation.features import Features
 from onestage.roles import Source
 from onestage.spec import UserError
 
-MAX_BYTES = 1 << 24
-"""Of a file of class names."""
 TOP5_CLASSES = 10
 """Top-5 says something from so many classes up."""
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Class names in the order of their labels: one a line, or a list of strings in a `.json` file.
-
-    Raises:
-        UserError: when the file cannot be read, is too large, or holds anything but names.
-    """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: {path.stat().st_size} bytes is too large for class names (at most {MAX_BYTES})")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a file of class names ({error})") from None
-    names = _from_json(path, text) if path.suffix == ".json" else [line.strip() for line in text.rstrip().split("\n")]
-    for number, name in enumerate(names, start=1):
-        if not name:
-            raise UserError(f"{path}: class {number} has an empty name; every label needs one, in order")
-    return tuple(names)
-
-
-def _from_json(path: Path, text: str) -> list[str]:
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise UserError(f'{path}: expected a list of class names, such as ["cat", "dog"]')
-    return [name.strip() for name in names]
 
 
 def check_pair(data: Source, train: Source | None, task: str) -> Source:
@@ -54,19 +20,40 @@ def check_pair(data: Source, train: Source | None, task: str) -> Source:
     Raises:
         UserError: when it is missing, is the same data, or numbers other classes.
     """
+    train = check_apart(data, train, task, "labelled training data")
+    if data.classes and train.classes:
+        check_names(task, train.name, train.classes, data.name, data.classes)
+    return train
+
+
+def check_apart(data: Source, train: Source | None, task: str, needed: str) -> Source:
+    """The training data, where it is not the data that are judged.
+
+    Raises:
+        UserError: when it is missing, or is the same data.
+    """
     if train is None:
-        raise UserError(f"{task}: needs labelled training data; give it with --train SRC")
+        raise UserError(f"{task}: needs {needed}; give it with --train SRC")
     if train.fingerprint() == data.fingerprint():
         raise UserError(
             f"{task}: the training data and the test data are the same ({data.name}), so every image would "
             "be judged by itself; give other data with --train or --data"
         )
-    if data.classes and train.classes and data.classes != train.classes:
-        raise UserError(
-            f"{task}: {train.name} has the classes {_few(train.classes)}, but {data.name} has "
-            f"{_few(data.classes)}; both must have the same classes in the same order"
-        )
     return train
+
+
+def check_names(task: str, known: str, classes: tuple[str, ...], data: str, others: tuple[str, ...]) -> None:
+    """Raise UserError where two lists of class names differ.
+
+    Args:
+        known: what has the names `classes`.
+        data: what has the names `others`.
+    """
+    if classes != others:
+        raise UserError(
+            f"{task}: {known} has the classes {_few(classes)}, but {data} has {_few(others)}; "
+            "both must have the same classes in the same order"
+        )
 
 
 def class_count(data: Source, *found: Features) -> int:
@@ -96,4 +83,6 @@ def accuracies(ranks: Int[Tensor, " n"], labels: Int[Tensor, " n"], classes: int
 
 
 def _few(names: tuple[str, ...]) -> str:
+    if not names:
+        return "(none named)"
     return f"{', '.join(names[:4])}{', ...' if len(names) > 4 else ''} ({len(names)})"

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from onestage.data.classes import read_classes
 from onestage.evaluation.features import Features, Pool, Positive, embed_texts, features, labelled
-from onestage.evaluation.labels import accuracies, label_ranks, read_classes
+from onestage.evaluation.labels import accuracies, label_ranks
 from onestage.roles import Evaluator, Source, Teacher
 from onestage.spec import UserError, spec
 

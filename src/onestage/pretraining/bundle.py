@@ -8,18 +8,22 @@ from torch import Tensor
 
 from onestage.encoders import ClipText
 from onestage.encoders.words import Tokenizer
+from onestage.likelihood.tempered import Tempered
 from onestage.objective import Ema, Frozen
 from onestage.pretraining.directory import licences
 from onestage.pretraining.prepare import Prepared
-from onestage.targets import Encoded
+from onestage.pretraining.spec import Recipe
+from onestage.targets import Encoded, Table
+from onestage.targets.table import TableTarget
 from onestage.teachers import BundleSpec, RunTeacher, TextSide, write_bundle
+from onestage.teachers.category import CategorySide, TableHead
 from onestage.teachers.run import Text
 
 
 def save_bundle(prepared: Prepared, run: Path) -> None:
     """Write the bundle of a run: the text tower is copied from the teacher, or named where the run trains it."""
     bundle, text = describe(prepared)
-    write_bundle(run, bundle, text)
+    write_bundle(run, bundle, text, prepared.source.classes if bundle.category else ())
 
 
 def describe(prepared: Prepared) -> tuple[BundleSpec, dict[str, Tensor] | None]:
@@ -36,6 +40,7 @@ def describe(prepared: Prepared) -> tuple[BundleSpec, dict[str, Tensor] | None]:
         head=method.terms[term].predictor if term else None,
         joint=prepared.objective.target(term).width if term else None,
         text=side,
+        category=_category(recipe),
         licence=licences(dict(prepared.teachers)),
     )
     return bundle, weights
@@ -47,7 +52,23 @@ def live(prepared: Prepared) -> RunTeacher:
     objective = prepared.objective
     head = objective.predictor(bundle.head_of) if bundle.head_of else None
     text = _live_text(prepared, bundle, weights) if bundle.text else None
-    return RunTeacher("live", bundle, objective.encoder(bundle.name), head, text)
+    categories = _live_categories(prepared, bundle.category) if bundle.category else None
+    return RunTeacher("live", bundle, objective.encoder(bundle.name), head, text, categories)
+
+
+def _category(recipe: Recipe) -> CategorySide | None:
+    """The first term that teaches the student categories."""
+    for name, term in recipe.method.terms.items():
+        if isinstance(term.target, Table) and recipe.method.inputs[term.x].encoder == recipe.student:
+            return CategorySide(term=name, predictor=term.predictor, likelihood=term.likelihood)
+    return None
+
+
+def _live_categories(prepared: Prepared, side: CategorySide) -> TableHead:
+    objective = prepared.objective
+    table, likelihood = objective.target(side.term), objective.likelihood(side.term)
+    assert isinstance(table, TableTarget) and isinstance(likelihood, Tempered), "a category's term has both"
+    return TableHead(objective.predictor(side.term), table, likelihood, prepared.source.classes)
 
 
 def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, dict[str, Tensor] | None]:

@@ -5,19 +5,21 @@ Each question is a function that answers with faults; nothing is trained and not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from onestage.data import open_source
+from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
 from onestage.engine.loader import on_device
-from onestage.evaluation import read_classes
 from onestage.objective import asks
 from onestage.pretraining.prepare import Prepared, answering, open_data, prepare
 from onestage.pretraining.run import initialise_from
 from onestage.pretraining.spec import Recipe
+from onestage.pretraining.watch import watching
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError
 from onestage.targets import Encoded
@@ -26,6 +28,8 @@ from onestage.types import Losses
 
 SAMPLES = 64
 """How many samples are looked at."""
+WATCHED = 8
+"""How many samples each watched evaluation is tried on."""
 FAR = 8.0
 """How many times a batch may differ from the one that a learning rate was found at, where it is not rescaled."""
 
@@ -43,7 +47,7 @@ def check_recipe(recipe: Recipe, classes: Path | None) -> list[str]:
     except UserError as error:
         return [*faults, str(error)]
     faults += [*_start(prepared), *_teachers(prepared), *_statistics(prepared), *_hiding(prepared)]
-    return [*faults, *_first_batch(prepared)]
+    return [*faults, *_watched(prepared), *_first_batch(prepared)]
 
 
 def _samples(recipe: Recipe, source: Source) -> Iterator[str]:
@@ -183,6 +187,20 @@ def _hiding(prepared: Prepared) -> Iterator[str]:
         for key, part in asked.parts.items():
             if part.hide is not None and part.hide.count(grid) == 0:
                 yield f"inputs.{name}.parts.{key}.hide: hides none of {grid[0]}x{grid[1]} cells; hide more of them"
+
+
+def _watched(prepared: Prepared) -> Iterator[str]:
+    """What would be watched during training, on a few samples; but zero-shot would encode every prompt."""
+    watch = dataclasses.replace(prepared.recipe.watch, samples=WATCHED)
+    if prepared.val is None or watch.every == 0:
+        return
+    for task in watch.tasks:
+        if task == "zero-shot":
+            continue
+        try:
+            watching(task)(prepared._replace(recipe=dataclasses.replace(prepared.recipe, watch=watch)))
+        except UserError as error:
+            yield f"watch.tasks: {error}"
 
 
 def _first_batch(prepared: Prepared) -> Iterator[str]:

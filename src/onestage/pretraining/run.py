@@ -17,7 +17,7 @@ from onestage.pretraining.directory import create, read_run, refuse_taken
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.spec import Recipe
-from onestage.pretraining.watch import evaluations
+from onestage.pretraining.watch import evaluations, refuse_unwatchable
 from onestage.spec import UserError
 from onestage.storage import latest, load, load_checkpoint
 from onestage.teachers import parse_run, read_bundle
@@ -39,6 +39,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     """
     together(lambda: refuse_taken(out))
     prepared = together(lambda: prepare(recipe, out / "quarantine.jsonl"))
+    together(lambda: refuse_unwatchable(prepared))
     init = recipe.init
     if init is not None:
         matched = together(lambda: initialise_from(prepared.objective, prepared.recipe, init))

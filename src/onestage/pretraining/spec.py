@@ -15,7 +15,7 @@ from onestage.objective import Frozen, Method
 from onestage.spec import UserError, spec
 
 Positive = Annotated[int, Field(gt=0)]
-Task = Literal["zero-shot", "knn"]
+Task = Literal["zero-shot", "knn", "classify"]
 
 
 @final

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from onestage.evaluation import Knn, ZeroShot
+from onestage.evaluation import Classify, Knn, ZeroShot
+from onestage.evaluation.classify import need_categories
 from onestage.pretraining.bundle import live
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe, Task
@@ -16,6 +17,13 @@ from onestage.teachers import RunTeacher
 def evaluations(recipe: Recipe) -> list[Callable[[Prepared], dict[str, float]]]:
     """What the recipe asks to be watched; nothing where there is no validation data to watch it on."""
     return [watching(task) for task in recipe.watch.tasks] if recipe.watch.every and recipe.val else []
+
+
+def refuse_unwatchable(prepared: Prepared) -> None:
+    """Raise UserError before the first step where the run's own categories are to be watched and cannot be."""
+    watch, val = prepared.recipe.watch, prepared.val
+    if watch.every and val is not None and "classify" in watch.tasks:
+        need_categories(live(prepared), val)
 
 
 def watching(task: Task) -> Callable[[Prepared], dict[str, float]]:
@@ -33,7 +41,9 @@ def watching(task: Task) -> Callable[[Prepared], dict[str, float]]:
     return evaluate
 
 
-def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn:
+def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn | Classify:
     if task == "zero-shot":
         return ZeroShot(limit=recipe.watch.samples, templates=model.templates or None)
+    if task == "classify":
+        return Classify(limit=recipe.watch.samples)
     return Knn(limit=recipe.watch.samples)

@@ -17,6 +17,7 @@ from onestage.types import Geometry, Piece, View, Words
 SOURCES = {
     "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
+    "masks:IMAGES,MASKS": "a folder of images and one of PNG masks (class numbers), paired by name; ,void=N: no class",
     "FOLDER": "a folder of images; sub-folders are classes; metadata.jsonl or .csv with file_name and text or label",
 }
 

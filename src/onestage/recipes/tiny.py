@@ -68,8 +68,15 @@ def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
         schedule=Cosine(warmup=0.1, end=1e-5),
         texts=ShortFirst() if method.needs_texts else None,
         templates=("a {}",),
-        watch=Watch(every=steps // 6) if method.joint else Watch(),
+        watch=_watch(method, steps // 6),
     )
+
+
+def _watch(method: Method, every: int) -> Watch:
+    """What can be judged without training anything: a joint space by zero-shot, learned categories by themselves."""
+    if method.joint:
+        return Watch(every=every)
+    return Watch(every=every, tasks=("classify",)) if method.needs_labels else Watch()
 
 
 def _groups(method: Method) -> dict[str, Group]:

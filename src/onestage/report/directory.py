@@ -12,7 +12,7 @@ from onestage.engine.metrics import read_metrics
 from onestage.spec import UserError, read_yaml
 
 MAX_JSON = 1 << 20
-WATCHED = ("zero-shot", "retrieval", "knn", "linear")
+WATCHED = ("zero-shot", "retrieval", "knn", "linear", "classify")
 """Records of evaluations made while training, by task."""
 
 

@@ -2,19 +2,23 @@
 
 bundle/bundle.yaml        how to build the image encoder, its head into the joint space, and the text tower
 bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself
+bundle/classes.json       the names of its categories, where it learned some
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import final
 
 from torch import Tensor
 
+from onestage.data.classes import read_classes
 from onestage.encoders import ClipText, EncoderSpec
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
 from onestage.storage import read_safetensors, write_atomic, write_safetensors
+from onestage.teachers.category import CategorySide
 
 
 @final
@@ -47,15 +51,18 @@ class BundleSpec:
     head: PredictorSpec | None = None
     joint: int | None = None
     text: TextSide | None = None
+    category: CategorySide | None = None
     licence: str = "unknown"
 
 
-def write_bundle(run: Path, bundle: BundleSpec, text: dict[str, Tensor] | None) -> None:
-    """Write the bundle of a run; `text` are the weights of a copied text tower."""
+def write_bundle(run: Path, bundle: BundleSpec, text: dict[str, Tensor] | None, classes: tuple[str, ...] = ()) -> None:
+    """Write the bundle of a run; `text` are the weights of a copied text tower, `classes` the categories' names."""
     folder = run / "bundle"
     folder.mkdir(parents=True, exist_ok=True)
     if text is not None:
         write_safetensors(folder / "text.safetensors", text)
+    if classes:
+        write_atomic(folder / "classes.json", json.dumps(classes, ensure_ascii=False, indent=0) + "\n")
     write_atomic(folder / "bundle.yaml", to_yaml(bundle))
 
 
@@ -74,3 +81,9 @@ def read_bundle(run: Path) -> BundleSpec:
 def read_text_weights(run: Path) -> dict[str, Tensor]:
     """The copied text tower's weights."""
     return read_safetensors(run / "bundle" / "text.safetensors")
+
+
+def read_names(run: Path) -> tuple[str, ...]:
+    """The names of the run's categories; empty where its data named none."""
+    path = run / "bundle" / "classes.json"
+    return read_classes(path) if path.is_file() else ()

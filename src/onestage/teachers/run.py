@@ -15,7 +15,8 @@ from onestage.encoders.words import Tokenizer
 from onestage.roles import Encoder, Predictor, Space, Teacher
 from onestage.spec import UserError
 from onestage.storage import Checkpoint, load_checkpoint
-from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, read_text_weights
+from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, read_names, read_text_weights
+from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
 from onestage.types import POOLED, Piece, Tokens, View, Wanted
 
@@ -36,9 +37,15 @@ class RunTeacher(Teacher):
     """A frozen model from a checkpoint of a run."""
 
     def __init__(
-        self, reference: str, bundle: BundleSpec, encoder: Encoder, head: Predictor | None, text: Text | None
+        self,
+        reference: str,
+        bundle: BundleSpec,
+        encoder: Encoder,
+        head: Predictor | None,
+        text: Text | None,
+        categories: TableHead | None,
     ) -> None:
-        self.reference, self.bundle = reference, bundle
+        self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.head, self._text = encoder, head, text
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
@@ -49,7 +56,7 @@ class RunTeacher(Teacher):
         self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
 
     def parts(self) -> tuple[nn.Module, ...]:
-        found = (self.encoder, self.head, self._text.encoder if self._text else None)
+        found = (self.encoder, self.head, self._text.encoder if self._text else None, self.categories)
         return tuple(part for part in found if part is not None)
 
     def width(self, space: Space) -> int:
@@ -98,7 +105,7 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
     Args:
         step: a step number, `best`, or None for the newest checkpoint.
         which: `student` or `ema`.
-        seed: draw the image encoder and its head at random from this seed instead of loading them.
+        seed: draw the image encoder and its heads at random from this seed instead of loading them.
 
     Raises:
         UserError: when the run holds no such checkpoint or encoder.
@@ -115,13 +122,23 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
         head = None
         if bundle.head is not None and bundle.joint is not None:
             head = bundle.head.build(encoder.width, bundle.joint, encoder.grid)
+        categories = _categories(run, bundle.category, encoder, weights) if bundle.category is not None else None
     if seed is None:
         _fill(encoder, weights, f"encoders.{name}.")
         if head is not None:
             _fill(head, weights, f"predictors.{bundle.head_of}.")
+        if categories is not None and bundle.category is not None:
+            _fill_categories(categories, bundle.category.term, weights)
     text = _text_side(run, bundle.text, checkpoint, device) if bundle.text is not None else None
     reference = f"{run}" + (f"@{step}" if step else "")
-    return RunTeacher(reference, bundle, freeze(encoder, device), head and freeze(head, device), text)
+    return RunTeacher(
+        reference,
+        bundle,
+        freeze(encoder, device),
+        head and freeze(head, device),
+        text,
+        categories and freeze(categories, device),
+    )
 
 
 def freeze(module: M, device: torch.device) -> M:
@@ -141,6 +158,17 @@ def _text_side(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.
     if side.scale_of is not None:
         scale = float(weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
     return Text(side, freeze(encoder, device), Tokenizer(side.encoder.context), scale)
+
+
+def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[str, Tensor]) -> TableHead:
+    classes, width = weights[f"targets.{side.term}.weight"].shape
+    return build_head(side, (classes, width), encoder.width, encoder.grid, read_names(run))
+
+
+def _fill_categories(head: TableHead, term: str, weights: dict[str, Tensor]) -> None:
+    _fill(head.predictor, weights, f"predictors.{term}.")
+    _fill(head.table, weights, f"targets.{term}.")
+    _fill(head.likelihood, weights, f"likelihoods.{term}.")
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:

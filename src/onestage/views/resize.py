@@ -21,8 +21,8 @@ _MARGIN = 4
 
 
 def resample(
-    pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, ...], interpolation: Interpolation
-) -> UInt8[Tensor, "3 height width"]:
+    pixels: UInt8[np.ndarray, "h w c"], size: tuple[int, ...], interpolation: Interpolation | Literal["nearest-exact"]
+) -> UInt8[Tensor, "c height width"]:
     """Pixels resized with antialiasing, to (height, width) or, from one number, by the shortest side.
 
     The result keeps the pixels' order in memory (channels last), which is the kernel's fast path;
@@ -62,10 +62,19 @@ class Resize(ViewMaker):
 
     def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
         """The planned view of a decoded picture."""
+        return self._cut(pixels, plan, self.interpolation)
+
+    def apply_mask(self, mask: UInt8[np.ndarray, "h w"], plan: Plan) -> UInt8[Tensor, "size size"]:
+        """The planned view of a picture's mask: the same geometry, every pixel the nearest one's class."""
+        return self._cut(mask[:, :, None], plan, "nearest-exact")[0]
+
+    def _cut(
+        self, pixels: UInt8[np.ndarray, "h w c"], plan: Plan, interpolation: Interpolation | Literal["nearest-exact"]
+    ) -> UInt8[Tensor, "c size size"]:
         from torchvision.transforms.v2 import functional
 
         top, left, side, _ = plan.box
         rows = slice(max(0, top - _MARGIN * side), top + side + _MARGIN * side)
         columns = slice(max(0, left - _MARGIN * side), left + side + _MARGIN * side)
-        image = resample(pixels[rows, columns], (self.size,), self.interpolation)
+        image = resample(pixels[rows, columns], (self.size,), interpolation)
         return functional.center_crop(image, [self.size, self.size])
