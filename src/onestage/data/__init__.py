@@ -1,4 +1,4 @@
-"""Where samples come from: built-in scenes and digits, and folders."""
+"""Where samples come from: built-in scenes and digits, folders, and tar shards."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from onestage.data.builtin import Digits, Scenes
 from onestage.data.folders import open_folder
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
+from onestage.data.shards import is_shards, open_shards
 from onestage.data.stream import Draw, Stream
 from onestage.roles import Source
 from onestage.spec import UserError, suggest
@@ -16,7 +17,7 @@ BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "
 
 
 def open_source(text: str) -> Source:
-    """A source by what a user types: a folder, `scenes[:train|test]` or `digits[:train|test]`.
+    """A source by what a user types: a folder, `shards/{000..127}.tar`, `scenes[:train|test]` or `digits[:train|test]`.
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
@@ -27,11 +28,13 @@ def open_source(text: str) -> Source:
         name, _, split = text.partition(":")
         which = "test" if split == "test" else "train"
         return Scenes(which) if name == "scenes" else Digits(which)
+    if is_shards(text):
+        return open_shards(text)
     if not text or not Path(text).exists():
         raise UserError(
             f"'{text}': there is no such folder, and no built-in source of that name"
             f"{suggest(text, list(BUILT_IN))} "
-            "(data is a folder of images, scenes[:train|test] or digits[:train|test])"
+            "(data is a folder of images, tar shards, scenes[:train|test] or digits[:train|test])"
         )
     return open_folder(Path(text))
 

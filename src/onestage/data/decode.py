@@ -7,7 +7,9 @@ named here are tried, whatever a file is called: some of Pillow's others start p
 
 from __future__ import annotations
 
+import io
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,13 +53,37 @@ class Pixels(Picture):
         return self.pixels
 
 
-@final
-class File(Picture):
-    """An image file."""
+class Stored(Picture, ABC):
+    """An encoded picture, wherever its bytes lie. They are read once, by what is asked first, and held to the end of
+    decoding."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
+        self._held: bytes | None = None
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The bytes, from where they lie.
+
+        Raises:
+            BadSample: when they cannot be had, or are more than `MAX_BYTES`.
+        """
+
+    def encoded(self) -> bytes:
+        """The bytes, read once.
+
+        Raises:
+            BadSample: when they cannot be had, or there are none.
+        """
+        if self._held is None:
+            self._held = self.read()
+            if not self._held:
+                raise BadSample("the file is empty")
+        return self._held
+
+    def release(self) -> None:
+        """Let go of the bytes."""
+        self._held = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,7 +93,7 @@ class File(Picture):
             BadSample: when it is no image, or larger than the bound.
         """
         if self._size is None:
-            with _opened(self.path) as image:
+            with opened(self.encoded()) as image:
                 width, height = image.size
                 self._size = (height, width) if _orientation(image) in _LYING else (width, height)
         return self._size
@@ -78,8 +104,36 @@ class File(Picture):
         Raises:
             BadSample: when it does not decode to the end.
         """
-        with _opened(self.path) as image:
-            return np.asarray(upright(image))
+        with opened(self.encoded()) as image:
+            pixels = np.asarray(upright(image))
+        self.release()
+        return pixels
+
+
+@final
+class File(Stored):
+    """An image file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def read(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            BadSample: when it cannot be read, or is too large.
+        """
+        try:
+            size = self.path.stat().st_size
+            if size <= MAX_BYTES:
+                with self.path.open("rb") as file:
+                    return file.read(MAX_BYTES)
+        except OSError as error:
+            raise BadSample(f"cannot be read ({error.strerror})") from None
+        except ValueError as error:
+            raise BadSample(f"no name of a file ({error})") from None
+        raise BadSample(f"{size} bytes, more than {MAX_BYTES}")
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -104,22 +158,12 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The file with its header read and checked. What goes wrong with it inside the block is a bad sample too."""
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise BadSample(f"cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise BadSample(f"no name of a file ({error})") from None
-    if size == 0:
-        raise BadSample("the file is empty")
-    if size > MAX_BYTES:
-        raise BadSample(f"{size} bytes, more than {MAX_BYTES}")
+def opened(content: bytes) -> Iterator[Image.Image]:
+    """A picture with its header read and checked. What goes wrong with it inside the block is a bad sample too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files that it reads all the same
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise BadSample(f"{width} x {height} pixels, more than {MAX_PIXELS}")
