@@ -14,6 +14,9 @@ from typing import Any, Literal
 import onestage
 from onestage import pretraining
 from onestage import recipes as named
+from onestage.api_data import data_check as data_check
+from onestage.api_data import data_index as data_index
+from onestage.api_data import data_pack as data_pack
 from onestage.data import open_source
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +102,7 @@ def write_index(shard: Path, index: Index) -> Path:
     text = json.dumps(_to_plain(index))
     reason = ""
     for place in places(shard):
-        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}.tmp")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(text, encoding="utf-8")

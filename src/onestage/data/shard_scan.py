@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
@@ -37,7 +36,7 @@ def index_shard(shard: Path) -> Index:
                 if isinstance(found, Damage):
                     groups.damage.append(found)
                 else:
-                    groups.add(found, *_checked(descriptor, found))
+                    groups.add(found, *checked(descriptor, found))
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -54,8 +53,12 @@ def key_and_kind(name: str) -> tuple[str, str]:
     return f"{folder}{slash}{stem}", kind.lower()
 
 
-def _checked(descriptor: int, member: Member) -> tuple[int, bytes]:
-    """crc32 of a member, and its content where it is short."""
+def checked(descriptor: int, member: Member) -> tuple[int, bytes]:
+    """crc32 of a member, and its content where it is short.
+
+    Raises:
+        OSError: when the file ends before it.
+    """
     crc, done, head = 0, 0, b""
     while done < member.size:
         chunk = os.pread(descriptor, min(CHUNK, member.size - done), member.offset + done)
@@ -140,12 +143,3 @@ def in_order(names: set[str]) -> tuple[str, ...]:
         if greatest < 1_000_000:
             return tuple(map(str, range(greatest + 1)))
     return tuple(sorted(names))
-
-
-def summary(index: Index) -> Iterator[str]:
-    """A shard in a few words: its samples, its kinds of members, and its damage."""
-    counts = np.bincount(index.kind, minlength=len(index.kinds)).tolist()
-    kinds = ", ".join(f"{count} {kind}" for kind, count in zip(index.kinds, counts, strict=True))
-    yield f"{index.shard}: {index.samples} samples ({kinds or 'no members'})"
-    for damage in index.damage:
-        yield f"{index.shard}: byte {damage.offset}: {damage.reason} ({damage.size} bytes are not read)"

@@ -22,7 +22,8 @@ import numpy as np
 from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored
 from onestage.data.shard_fields import MAX_FIELD, box_labels_of, boxes_of, parsed, questions_of, texts_of
 from onestage.data.shard_index import Index, read_index
-from onestage.data.shard_scan import in_order, index_shard
+from onestage.data.shard_scan import checked, in_order, index_shard
+from onestage.data.tar import Member
 from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 
@@ -55,6 +56,17 @@ class Opened:
         if len(content) < size:
             raise BadSample(f"{shard.name} became shorter than its index says")
         return content
+
+    def crc32(self, shard: Path, member: Member) -> int:
+        """The check sum of a member, as it lies there now.
+
+        Raises:
+            BadSample: when it cannot be read.
+        """
+        try:
+            return checked(self._descriptor(shard), member)[0]
+        except OSError as error:
+            raise BadSample(f"{shard.name} cannot be read ({error.strerror})") from None
 
     def _descriptor(self, shard: Path) -> int:
         if self._process != os.getpid():  # a copy in another process, where the numbers may stand for other files
@@ -126,10 +138,8 @@ class Shards(Source):
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        own, sample = self.indexes[shard], index - int(self._starts[shard])
+        shard, sample = self._place(index)
+        own = self.indexes[shard]
         if sample >= own.samples:
             damage = own.damage[sample - own.samples]
             return Sample(key=f"{own.shard}@{damage.offset}", picture=Unusable(damage.reason))
@@ -147,6 +157,19 @@ class Shards(Source):
             questions=questions_of(given),
         )
 
+    def sums(self, index: int) -> Iterator[tuple[str, int, int]]:
+        """Name, crc32 by the index, and crc32 as it is, of every member of a sample; none where it is damage.
+
+        Raises:
+            BadSample: when the shard cannot be read.
+        """
+        shard, sample = self._place(index)
+        own = self.indexes[shard]
+        for member in range(int(own.first[sample]), int(own.first[sample + 1])) if sample < own.samples else ():
+            name = f"{own.shard}/{own.stem(sample)}.{own.kinds[own.kind[member]]}"
+            place = Member(name, int(own.offset[member]), int(own.size[member]))
+            yield name, int(own.crc32[member]), self._opened.crc32(self.paths[shard], place)
+
     def fingerprint(self) -> str:
         """Hash of every member's name, size and check sum, whatever the time and place of the shards."""
         digest = hashlib.sha256()
@@ -155,6 +178,13 @@ class Shards(Source):
             for column in (index.stems, index.ends, index.first, index.kind, index.offset, index.size, index.crc32):
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()[:32]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The shard of a sample, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return shard, index - int(self._starts[shard])
 
     def _picture(self, shard: int, found: dict[str, int]) -> Picture:
         index = self.indexes[shard]
