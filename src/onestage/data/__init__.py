@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onestage.data.builtin import Digits, Scenes
 from onestage.data.folders import open_folder
+from onestage.data.mixture import Mixed, Mixture, is_mixture, parse_mixture, parts_of, stream_of
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
 from onestage.data.shards import is_shards, open_shards
@@ -17,7 +18,8 @@ BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "
 
 
 def open_source(text: str) -> Source:
-    """A source by what a user types: a folder, `shards/{000..127}.tar`, `scenes[:train|test]` or `digits[:train|test]`.
+    """A source by what a user types: a folder, `shards/{000..127}.tar`, `scenes[:train|test]` or `digits[:train|test]`,
+    or a mixture of them such as `0.7*SRC+0.3*SRC`.
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
@@ -28,6 +30,9 @@ def open_source(text: str) -> Source:
         name, _, split = text.partition(":")
         which = "test" if split == "test" else "train"
         return Scenes(which) if name == "scenes" else Digits(which)
+    if is_mixture(text):
+        weights, sources = parse_mixture(text)
+        return Mixture(text, [open_source(source) for source in sources], weights)
     if is_shards(text):
         return open_shards(text)
     if not text or not Path(text).exists():
@@ -43,6 +48,8 @@ __all__ = [
     "BUILT_IN",
     "Digits",
     "Draw",
+    "Mixed",
+    "Mixture",
     "Quarantine",
     "Scenes",
     "Stream",
@@ -50,4 +57,6 @@ __all__ = [
     "generator",
     "open_folder",
     "open_source",
+    "parts_of",
+    "stream_of",
 ]

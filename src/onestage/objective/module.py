@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import final
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
@@ -76,7 +76,8 @@ class Objective(nn.Module):
                 encoded[term.x] = self._encode(term.x, batch)
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, encoded[term.x], source)
-            targets[name] = self.target(name)(source, wanted, _identity(term, batch))
+            target = self.target(name)(source, wanted, _identity(term, batch))
+            targets[name] = _without_missing(target, wanted, _given(term, self.method, batch))
             guesses[name] = self.predictor(name)(encoded[term.x], wanted)
         return Represented(guesses, targets)
 
@@ -151,7 +152,7 @@ class Objective(nn.Module):
             return batch.views[term.y]
         if isinstance(term.target, Table):
             assert batch.label is not None, "the loader checks that labels are there"
-            return batch.label
+            return batch.label if batch.labelled is None else batch.label.clamp_min(0)
         name = term.target.encoder
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
@@ -179,3 +180,19 @@ def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
     if term.y == "label":
         return batch.label
     return batch.words.text_id if term.y == "text" and batch.words is not None else None
+
+
+def _given(term: Term, method: Method, batch: Batch) -> Bool[Tensor, " b"] | None:
+    """Where a batch has the label and the text that a term reads; None: everywhere."""
+    reads_text = term.y == "text" or any(part.of == "text" for part in method.inputs[term.x].parts.values())
+    label = batch.labelled if term.y == "label" else None
+    text = batch.words.given if reads_text and batch.words is not None else None
+    return text if label is None else label if text is None else label & text
+
+
+def _without_missing(target: Target, wanted: Wanted, given: Bool[Tensor, " b"] | None) -> Target:
+    """A target whose rows weigh nothing in samples that lack what the term reads."""
+    if given is None:
+        return target
+    weight = given.unsqueeze(1).expand(wanted.cell.shape).float()
+    return target._replace(weight=weight if target.weight is None else target.weight * weight)
