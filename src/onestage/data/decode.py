@@ -60,6 +60,7 @@ class Stored(Picture, ABC):
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
         self._held: bytes | None = None
+        self._orientation = 1
 
     @abstractmethod
     def read(self) -> bytes:
@@ -95,8 +96,15 @@ class Stored(Picture, ABC):
         if self._size is None:
             with opened(self.encoded()) as image:
                 width, height = image.size
-                self._size = (height, width) if _orientation(image) in _LYING else (width, height)
+                self._orientation = _orientation(image)
+                self._size = (height, width) if self._orientation in _LYING else (width, height)
         return self._size
+
+    @property
+    def turned(self) -> bool:
+        """Whether the stored pixels are not upright."""
+        _ = self.size  # reads the header
+        return self._orientation != 1
 
     def decode(self) -> np.ndarray:
         """Upright RGB, read-only.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, final
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
+from onestage.data.fast import Decoder, decode
 from onestage.engine.texts import ShortFirst, choose
 from onestage.objective import Method
 from onestage.roles import BadSample, Sample, Source
@@ -47,6 +49,7 @@ class Batches(Dataset[Batch]):
         tokenize: texts to words; None where the method needs no texts, and then none is ever drawn.
         texts: which of a sample's texts is read; None reads all of them alike.
         total: steps of the whole run.
+        decoder: what decodes JPEGs.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Batches(Dataset[Batch]):
         quarantine: Quarantine,
         texts: ShortFirst | None,
         total: int,
+        decoder: Decoder = "pillow",
     ) -> None:
+        self.decoder: Decoder = decoder
         self.source, self.method, self.grids = source, method, grids
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
@@ -100,7 +105,10 @@ class Batches(Dataset[Batch]):
         if self.method.needs_labels and part.has_labels and sample.label is None:
             raise BadSample("it has no label")
         plans = {name: view.plan(rng(name), *sample.picture.size) for name, view in self.method.views.items()}
-        pixels = sample.picture.decode()
+        shrink = min(plan.shrink for plan in plans.values())
+        pixels, scale = decode(sample.picture, self.decoder, shrink)
+        if scale != 1:
+            plans = {name: replace(plan, scale=scale) for name, plan in plans.items()}
         views = {
             name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
         }
