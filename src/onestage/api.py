@@ -17,6 +17,7 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.bench import bench as bench
 from onestage.data import open_source
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
