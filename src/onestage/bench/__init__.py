@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from onestage.bench.loader import loader
+from onestage.bench.loader import measure
 from onestage.spec import UserError, suggest
 
 CASES = ("loader",)
@@ -26,7 +26,7 @@ def bench(case: str, *, data: str | None = None, images: int = 256, rounds: int 
         raise UserError(f"there is no bench '{case}'{suggest(case, list(CASES))} (known: {', '.join(CASES)})")
     if min(images, rounds) < 1:
         raise UserError(f"bench: {images} images in {rounds} rounds; both are at least 1")
-    return loader(data, images, rounds)
+    return measure(data, images, rounds)
 
 
 __all__ = ["CASES", "bench"]

@@ -40,7 +40,7 @@ COMPARED = 64
 """Crops whose pixels are compared with Pillow's."""
 
 
-def loader(data: str | None, images: int, rounds: int) -> Iterator[dict[str, Any]]:
+def measure(data: str | None, images: int, rounds: int) -> Iterator[dict[str, Any]]:
     """One line for each contestant and number of workers, and one for the fidelity of our crops."""
     steps = max(-(-images // BATCH), 1) + 1
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
