@@ -96,8 +96,9 @@ def test_a_resumed_run_reads_what_it_would_have_read(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("row", [name for name, method in ROWS.items() if "hide" in str(method.inputs)])
 def test_the_count_of_hidden_cells_is_constant(row: str) -> None:
     method = sized(row)
-    parts = {f"{name}/{key}": part for name, one in method.inputs.items() for key, part in one.parts.items()}
-    hiding = {name: part.hide for name, part in parts.items() if part.hide is not None}
+    hides = {f"{name}/{key}": part.hide for name, one in method.inputs.items() for key, part in one.parts.items()}
+    hides |= {name: one.mix for name, one in method.inputs.items()}
+    hiding = {name: hide for name, hide in hides.items() if hide is not None}
     data = made(Digits(), method)
     found = [data[step].hidden for step in range(6)]
     for hidden in found:

@@ -65,7 +65,7 @@ class Silent(Source):
 def test_a_row_that_needs_no_text_reads_none(row: str) -> None:
     for batch in batches(made(Silent(), sized(row)), 0, 3, 0):
         assert batch.words is None
-        assert (batch.label is None) == (row != "supervised")
+        assert (batch.label is None) != ROWS[row].needs_labels
 
 
 def test_a_row_that_needs_texts_would_be_caught() -> None:
@@ -177,7 +177,7 @@ def test_samples_without_what_the_row_needs_are_replaced(tmp_path: Path) -> None
 
         def __init__(self) -> None:
             self.digits = Digits()
-            self.name = "half"
+            self.name, self.has_texts, self.has_labels = "half", True, True
 
         def __len__(self) -> int:
             return 80

@@ -63,7 +63,7 @@ def swapped(batch: Batch) -> Batch:
         name: View(take(view.pixels), Geometry(*(take(part) for part in view.geometry)))
         for name, view in batch.views.items()
     }
-    words = None if batch.words is None else Words(*(take(part) for part in batch.words))
+    words = None if batch.words is None else Words(take(batch.words.ids), take(batch.words.text_id))
     label = None if batch.label is None else take(batch.label)
     hidden = {name: take(mask) for name, mask in batch.hidden.items()}
     return batch._replace(number=take(batch.number), views=views, hidden=hidden, words=words, label=label)

@@ -10,9 +10,22 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onestage.api import check, cp, evaluate, ls, pretrain, report, resume, show
+    from onestage.api import check, cp, data_check, data_index, data_pack, evaluate, ls, pretrain, report, resume, show
 
-__all__ = ["__version__", "check", "cp", "evaluate", "ls", "pretrain", "report", "resume", "show"]
+__all__ = [
+    "__version__",
+    "check",
+    "cp",
+    "data_check",
+    "data_index",
+    "data_pack",
+    "evaluate",
+    "ls",
+    "pretrain",
+    "report",
+    "resume",
+    "show",
+]
 
 try:
     __version__ = version("onestage")

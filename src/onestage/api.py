@@ -14,6 +14,10 @@ from typing import Any, Literal
 import onestage
 from onestage import pretraining
 from onestage import recipes as named
+from onestage.api_data import data_check as data_check
+from onestage.api_data import data_index as data_index
+from onestage.api_data import data_pack as data_pack
+from onestage.bench import bench as bench
 from onestage.data import open_source
 from onestage.distributed import rank
 from onestage.engine.together import joined, together

@@ -104,6 +104,10 @@ class Plan:
     flip: bool = False
     colour: tuple[tuple[str, float], ...] = ()
     """Colour operations in their order, each with its factor."""
+    shrink: float = 1.0
+    """How many times smaller than the source the pixels may be decoded for this view."""
+    scale: float = 1.0
+    """Size of the pixels that the view is cut from, as a share of the source's."""
 
 
 class ViewMaker(ABC):

@@ -34,10 +34,12 @@ class View(NamedTuple):
 
 
 class Words(NamedTuple):
-    """One text per sample. Samples whose `text_id` are equal carry the same text."""
+    """One text per sample. Samples whose `text_id` are equal carry the same text. `given` is False where there is
+    none, and the words are empty; None: all are given."""
 
     ids: Int[Tensor, "b t"]
     text_id: Int[Tensor, " b"]
+    given: Bool[Tensor, " b"] | None = None
 
 
 class Piece(NamedTuple):
@@ -91,13 +93,15 @@ class Target(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loader yields. `hidden` is keyed by input/part name; `number` is the sample's number in the stream."""
+    """What the loader yields. `hidden` is keyed by input/part name; `number` is the sample's number in the stream;
+    `labelled` is False where there is no label, and the label is -1; None: all have one."""
 
     number: Int[Tensor, " b"]
     views: dict[str, View]
     hidden: dict[str, Bool[Tensor, "b g"]]
     words: Words | None
     label: Int[Tensor, " b"] | None
+    labelled: Bool[Tensor, " b"] | None = None
 
 
 class Represented(NamedTuple):

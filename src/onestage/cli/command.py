@@ -6,6 +6,8 @@ import difflib
 import sys
 from dataclasses import fields
 
+from onestage.cli.bench import Bench
+from onestage.cli.data import Data
 from onestage.cli.recipes import Check, Cp, Ls, Show
 from onestage.cli.runs import Evaluate, Pretrain, Report
 from onestage.cli.verb import Settings, Verb
@@ -19,9 +21,11 @@ HELP = """onestage: multimodal visual pre-training in one stage, on one objectiv
   onestage pretrain RECIPE --data SRC --out DIR       train; go on later with: onestage pretrain --resume DIR
   onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn or linear
   onestage report RUN [RUN ...]                       one HTML file of a run, or of several beside one another
+  onestage data index|check|pack SRC                  tar shards: index, verify, make (--out DIR)
+  onestage bench loader [--data SRC]                  figures of this machine, as JSON lines
 
 RECIPE is a name (onestage ls recipes) or a YAML file; any setting of it can be given as --path.to.setting VALUE.
-SRC is a folder of images, scenes or digits. onestage VERB --help says more.
+SRC is a folder of images, tar shards, scenes or digits. onestage VERB --help says more.
 
 Start here:
   onestage pretrain clip_tiny --data scenes --val scenes:test --out runs/teacher
@@ -36,6 +40,8 @@ VERBS: dict[str, type[Verb]] = {
     "pretrain": Pretrain,
     "evaluate": Evaluate,
     "report": Report,
+    "data": Data,
+    "bench": Bench,
 }
 
 

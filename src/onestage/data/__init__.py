@@ -1,4 +1,4 @@
-"""Where samples come from: built-in scenes and digits, folders, and folders of masks."""
+"""Where samples come from: built-in scenes and digits, folders, masks, tar shards, and mixtures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 from onestage.data.builtin import Digits, Scenes
 from onestage.data.folders import open_folder
 from onestage.data.masks import FORM, PREFIX, open_masks
+from onestage.data.mixture import Mixed, Mixture, is_mixture, parse_mixture, parts_of, stream_of
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
+from onestage.data.shards import is_shards, open_shards
 from onestage.data.stream import Draw, Stream
 from onestage.roles import Source
 from onestage.spec import UserError, suggest
@@ -17,7 +19,8 @@ BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "
 
 
 def open_source(text: str) -> Source:
-    """A source by what a user types: a folder, `masks:IMAGES,MASKS`, `scenes[:train|test]`, `digits[:train|test]`.
+    """A source by what a user types: a folder, `masks:IMAGES,MASKS`, `shards/{000..127}.tar`, `scenes[:train|test]`,
+    `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`.
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
@@ -28,13 +31,18 @@ def open_source(text: str) -> Source:
         name, _, split = text.partition(":")
         which = "test" if split == "test" else "train"
         return Scenes(which) if name == "scenes" else Digits(which)
+    if is_mixture(text):
+        weights, sources = parse_mixture(text)
+        return Mixture(text, [open_source(source) for source in sources], weights)
     if text.startswith(PREFIX):
         return open_masks(text)
+    if is_shards(text):
+        return open_shards(text)
     if not text or not Path(text).exists():
         raise UserError(
             f"'{text}': there is no such folder, and no built-in source of that name"
             f"{suggest(text, list(BUILT_IN))} "
-            f"(data is a folder of images, {FORM}, scenes[:train|test] or digits[:train|test])"
+            f"(data is a folder of images, {FORM}, tar shards, scenes[:train|test] or digits[:train|test])"
         )
     return open_folder(Path(text))
 
@@ -43,6 +51,8 @@ __all__ = [
     "BUILT_IN",
     "Digits",
     "Draw",
+    "Mixed",
+    "Mixture",
     "Quarantine",
     "Scenes",
     "Stream",
@@ -51,4 +61,6 @@ __all__ = [
     "open_folder",
     "open_masks",
     "open_source",
+    "parts_of",
+    "stream_of",
 ]

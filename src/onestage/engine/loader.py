@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, final
 
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from onestage.data import Draw, Quarantine, Stream, first_good, generator
+from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
+from onestage.data.fast import Decoder, decode
 from onestage.engine.texts import ShortFirst, choose
 from onestage.engine.together import together
 from onestage.objective import Method
@@ -31,7 +33,8 @@ Tokenize = Callable[[Sequence[str]], Words]
 
 
 class Drawn(NamedTuple):
-    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text and label."""
+    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text and label. In a
+    mixture, its source may have no texts or no labels: then there is no text, or the label is -1."""
 
     views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
     hidden: dict[str, np.ndarray]
@@ -50,6 +53,7 @@ class Batches(Dataset[Batch]):
         total: steps of the whole run.
         rank, world: which of so many equal slices of every batch is made; by default the whole of it. Slices make up
             the batch in their order, so what is read does not depend on how many there are.
+        decoder: what decodes JPEGs.
     """
 
     def __init__(
@@ -65,12 +69,20 @@ class Batches(Dataset[Batch]):
         total: int,
         rank: int = 0,
         world: int = 1,
+        decoder: Decoder = "pillow",
     ) -> None:
+        self.decoder: Decoder = decoder
         self.rank, self.share = rank, batch // world
         self.source, self.method, self.grids = source, method, grids
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
-        self.stream = Stream(seed, len(source))
+        self.parts, self.stream = parts_of(source), stream_of(source, seed, batch)
+
+    @property
+    def captioned(self) -> int:
+        """Samples of a batch whose source has texts."""
+        counts = self.stream.counts if isinstance(self.stream, Mixed) else [self.batch]
+        return sum(count for count, part in zip(counts, self.parts, strict=True) if part.has_texts)
 
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
@@ -80,31 +92,36 @@ class Batches(Dataset[Batch]):
     def draw(self, number: int) -> Drawn:
         """Sample `number` of the stream, replaced by another where it is damaged."""
         drawn = self.stream.at(number)
+        part = self.parts[drawn.part]
         return first_good(
-            self.source,
+            part,
             drawn.sample,
             self.seed,
-            lambda sample: self._use(sample, drawn),
+            lambda sample: self._use(sample, drawn, part),
             self.quarantine,
         )
 
-    def _use(self, sample: Sample, draw: Draw) -> Drawn:
+    def _use(self, sample: Sample, draw: Draw, part: Source) -> Drawn:
         """One sample's views, hidden cells, text and label. May raise `BadSample`."""
 
         def rng(purpose: str) -> np.random.Generator:
-            return generator(self.seed, self.source.name, sample.key, draw.epoch, purpose)
+            return generator(self.seed, part.name, sample.key, draw.epoch, purpose)
 
-        if self.tokenize is not None and not sample.texts:
+        reads = self.tokenize is not None and part.has_texts
+        if reads and not sample.texts:
             raise BadSample("it has no text")
-        if self.method.needs_labels and sample.label is None:
+        if self.method.needs_labels and part.has_labels and sample.label is None:
             raise BadSample("it has no label")
         plans = {name: view.plan(rng(name), *sample.picture.size) for name, view in self.method.views.items()}
-        pixels = sample.picture.decode()
+        shrink = min(plan.shrink for plan in plans.values())
+        pixels, scale = decode(sample.picture, self.decoder, shrink)
+        if scale != 1:
+            plans = {name: replace(plan, scale=scale) for name, plan in plans.items()}
         views = {
             name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
         }
         progress = draw.number / self.samples
-        text = choose(sample.texts, rng("text"), self.texts, progress) if self.tokenize is not None else None
+        text = choose(sample.texts, rng("text"), self.texts, progress) if reads else None
         return Drawn(views, self._hide(rng), text, -1 if sample.label is None else sample.label)
 
     def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
@@ -127,9 +144,22 @@ class Batches(Dataset[Batch]):
             geometry = Geometry(torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips))
             views[name] = View(torch.stack(pixels), geometry)
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
-        words = self.tokenize([one.text or "" for one in drawn]) if self.tokenize is not None else None
+        words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
-        return Batch(torch.tensor(list(numbers)), views, hidden, words, label)
+        partly = not all(part.has_labels for part in self.parts)
+        labelled = label >= 0 if label is not None and partly else None
+        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled)
+
+    def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
+        """The texts as words; a missing one is empty, not given, and equal to no other."""
+        if self.tokenize is None:
+            return None
+        words = self.tokenize([text or "" for text in texts])
+        if all(part.has_texts for part in self.parts):
+            return words
+        given = torch.tensor([text is not None for text in texts])
+        own = -1 - torch.tensor(list(numbers), dtype=words.text_id.dtype)  # identities of texts are not negative
+        return Words(words.ids, torch.where(given, words.text_id, own), given)
 
 
 def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Batch, None, None]:
@@ -184,8 +214,9 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         batch.number,
         views,
         {name: move(hidden) for name, hidden in batch.hidden.items()},
-        None if batch.words is None else Words(*map(move, batch.words)),
+        _changed(batch.words, move),
         None if batch.label is None else move(batch.label),
+        None if batch.labelled is None else move(batch.labelled),
     )
 
 
@@ -206,8 +237,9 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
                 for name, view in batch.views.items()
             },
             {name: cut(hidden, piece) for name, hidden in batch.hidden.items()},
-            None if batch.words is None else Words(*(cut(part, piece) for part in batch.words)),
+            _changed(batch.words, partial(cut, piece=piece)),
             None if batch.label is None else cut(batch.label, piece),
+            None if batch.labelled is None else cut(batch.labelled, piece),
         )
         for piece in range(pieces)
     ]
@@ -227,6 +259,13 @@ def check_slices(batch: int, world: int, accumulate: int) -> None:
             f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
             f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
         )
+
+
+def _changed(words: Words | None, change: Callable[[Tensor], Tensor]) -> Words | None:
+    """Words whose tensors are all changed alike."""
+    if words is None:
+        return None
+    return Words(change(words.ids), change(words.text_id), None if words.given is None else change(words.given))
 
 
 def _settle(worker: int) -> None:

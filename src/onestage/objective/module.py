@@ -86,7 +86,8 @@ class Objective(nn.Module):
             tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)
-            targets[name] = self.target(name)(source, wanted, _identity(term, batch))
+            target = self.target(name)(source, wanted, _identity(term, batch))
+            targets[name] = _without_missing(target, wanted, _given(term, self.method, batch))
             guesses[name] = self.predictor(name)(tokens, wanted)
         return Represented(guesses, drop_terms(self.method, targets) if self.training else targets)
 
@@ -202,7 +203,7 @@ class Objective(nn.Module):
             return batch.views[term.y]
         if isinstance(term.target, Table):
             assert batch.label is not None, "the loader checks that labels are there"
-            return batch.label
+            return batch.label if batch.labelled is None else batch.label.clamp_min(0)
         name = term.target.encoder
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
@@ -251,3 +252,19 @@ def drop_terms(method: Method, targets: dict[str, Target]) -> dict[str, Target]:
         weight = weight.expand(targets[name].rows.shape[:2]) if given is None else given * weight
         dropped[name] = targets[name]._replace(weight=weight)
     return dropped
+
+
+def _given(term: Term, method: Method, batch: Batch) -> Bool[Tensor, " b"] | None:
+    """Where a batch has the label and the text that a term reads; None: everywhere."""
+    reads_text = term.y == "text" or any(part.of == "text" for part in method.input_of(term).parts.values())
+    label = batch.labelled if term.y == "label" else None
+    text = batch.words.given if reads_text and batch.words is not None else None
+    return text if label is None else label if text is None else label & text
+
+
+def _without_missing(target: Target, wanted: Wanted, given: Bool[Tensor, " b"] | None) -> Target:
+    """A target whose rows weigh nothing in samples that lack what the term reads."""
+    if given is None:
+        return target
+    weight = given.unsqueeze(1).expand(wanted.cell.shape).float()
+    return target._replace(weight=weight if target.weight is None else target.weight * weight)

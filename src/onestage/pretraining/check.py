@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from onestage.data import open_source
+from onestage.data import open_source, parts_of
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
 from onestage.engine.loader import on_device
@@ -39,7 +39,8 @@ def check_recipe(recipe: Recipe, classes: Path | None) -> list[str]:
     faults: list[str] = []
     try:
         source = open_data(recipe)
-        faults += [*_samples(recipe, source), *_classes(recipe, source, classes)]
+        faults += [*_length(recipe, source), *(fault for part in parts_of(source) for fault in _samples(recipe, part))]
+        faults += _classes(recipe, source, classes)
         faults += [*_learning_rate(recipe), *_normalisation_of_start(recipe)]
         if any("every file" in fault for fault in faults):
             return faults
@@ -50,17 +51,20 @@ def check_recipe(recipe: Recipe, classes: Path | None) -> list[str]:
     return [*faults, *_watched(prepared), *_first_batch(prepared)]
 
 
-def _samples(recipe: Recipe, source: Source) -> Iterator[str]:
+def _length(recipe: Recipe, source: Source) -> Iterator[str]:
     count = len(source)
     if count < recipe.batch:
         yield f"data: {recipe.data} holds {count} samples, fewer than one batch of {recipe.batch}"
+
+
+def _samples(recipe: Recipe, source: Source) -> Iterator[str]:
     looked, reasons = _look(source)
     if reasons and not looked:
         yield f"data: every file that was tried fails to decode ({len(reasons)} of {len(reasons)}; first: {reasons[0]})"
         return
     if reasons:
         yield f"data: {len(reasons)} of {len(looked) + len(reasons)} samples cannot be used (first: {reasons[0]})"
-    if recipe.method.needs_texts:
+    if recipe.method.needs_texts and source.has_texts:
         yield from _captions(recipe, source, looked)
 
 

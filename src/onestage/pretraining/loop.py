@@ -62,7 +62,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
             rates = prepared.optimisers.set_lr(recipe.schedule, step, total)
             stepped = prepared.step(batch, step, total)
             meter.add(scalars(stepped))
-            texts = now.texts + (0 if batch.words is None else recipe.batch)
+            texts = now.texts + (0 if batch.words is None else prepared.batches.captioned)
             now = now._replace(step=step + 1, texts=texts, seconds=clock.seconds())
             last, stopping = now.step == total, agreed(stop.asked)
             watched = writes and bool(evaluations) and (now.step % recipe.watch.every == 0 or last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from onestage.data import Quarantine, open_source
+from onestage.data.fast import chosen
 from onestage.distributed import neighbours, rank, synchronise, world
 from onestage.encoders import ClipText
 from onestage.encoders.words import Tokenizer
@@ -52,7 +54,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     source = open_data(recipe)
     val = open_source(recipe.val) if recipe.val else None
     teachers = load_teachers(recipe, device)
-    recipe = resolve(recipe, dict(teachers))
+    recipe = dataclasses.replace(resolve(recipe, dict(teachers)), decoder=chosen(recipe.decoder))
     torch.manual_seed(recipe.seed)
     objective = Objective(recipe.method, recipe.models, answers_of(dict(teachers)), len(source.classes) or None)
     synchronise(objective.to(device))
@@ -72,6 +74,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         total,
         rank(),
         world(),
+        decoder=chosen(recipe.decoder),
     )
     step = Step(objective, optimisers, answering(teachers), recipe.precision, recipe.accumulate, device)
     return Prepared(recipe, source, val, teachers, objective, optimisers, step, batches, total, device)

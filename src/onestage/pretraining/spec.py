@@ -6,6 +6,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import Field
 
+from onestage.data.fast import Decoder
 from onestage.encoders import EncoderSpec
 from onestage.engine.optimiser import Optimiser
 from onestage.engine.schedule import Cosine
@@ -69,6 +70,8 @@ class Recipe:
     seed: int = 0
     workers: Annotated[int, Field(ge=0)] | None = None
     """Processes that load data; empty: by the number of cores."""
+    decoder: Decoder | None = None
+    """What decodes JPEGs: pillow, or fast (the `fast` extra); empty: fast where it is installed."""
     texts: ShortFirst | None = None
     """Which of a sample's texts is read; empty: all of them alike."""
     templates: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ SOURCES = {
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
     "masks:IMAGES,MASKS": "a folder of images and one of PNG masks (class numbers), paired by name; ,void=N: no class",
     "FOLDER": "a folder of images; sub-folders are classes; metadata.jsonl or .csv with file_name and text or label",
+    "0.7*SRC+0.3*SRC": "a mixture: every step holds the same number of samples of each source",
+    "FILE-{000..127}.tar": "tar shards in WebDataset's format: jpg, txt, cls, json; also * and ?, or one file",
 }
 
 

@@ -18,9 +18,11 @@ from torch import Tensor
 from onestage.roles import Plan, ViewMaker
 from onestage.spec import spec
 from onestage.views.colour import Colour, Probability, recolour
-from onestage.views.resize import Interpolation, Side, resample
+from onestage.views.resize import Interpolation, Side, resample, resample_box
 
 _ATTEMPTS = 10
+MARGIN = 1.5
+"""How many times larger than the view the decoded box stays: so the decoder's own filter hardly shows."""
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -63,15 +65,25 @@ class Crop(ViewMaker):
         """Box, flip and colour for a picture of `width` x `height` pixels."""
         box = random_box(rng, width, height, self.scale, self.ratio)
         flip = rng.random() < self.flip
-        return Plan(box=box, flip=flip, colour=self.colour.draw(rng) if self.colour is not None else ())
+        colour = self.colour.draw(rng) if self.colour is not None else ()
+        return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size))
 
     def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
         """The planned view of a decoded picture."""
         assert self.size is not None, "a recipe fills in the sizes of its views before training"
         top, left, height, width = plan.box
-        inside = pixels[top : top + height, left : left + width]
-        image = resample(inside, (self.size, self.size), self.interpolation)
+        if plan.scale == 1:
+            inside = pixels[top : top + height, left : left + width]
+            image = resample(inside, (self.size, self.size), self.interpolation)
+        else:
+            box = tuple(plan.scale * side for side in (left, top, left + width, top + height))
+            image = resample_box(pixels, box, self.size, self.interpolation)
         return recolour(image.flip(-1) if plan.flip else image, plan.colour)
+
+
+def spare(box: tuple[int, int, int, int], size: int | None) -> float:
+    """How many times smaller a box may be decoded before a view of `size` pixels is made of it."""
+    return 1.0 if size is None else max(min(box[2:]) / (size * MARGIN), 1.0)
 
 
 def random_box(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, final
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -35,6 +36,16 @@ def resample(
     owned = np.require(pixels, requirements=("C", "W"))
     image = torch.from_numpy(owned).permute(2, 0, 1)
     return functional.resize(image, list(size), InterpolationMode(interpolation), antialias=True)
+
+
+def resample_box(
+    pixels: UInt8[np.ndarray, "h w 3"], box: tuple[float, ...], size: int, interpolation: Interpolation
+) -> UInt8[Tensor, "3 size size"]:
+    """The square view of a box (left, top, right, bottom) whose sides may lie between pixels, by Pillow."""
+    kind = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+    left, top, right, bottom = box
+    image = Image.fromarray(pixels).resize((size, size), kind, box=(left, top, right, bottom))
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @final

@@ -1,0 +1,67 @@
+"""The verb about data: data index, data check, data pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+from tyro.conf import Positional
+
+from onestage.cli.verb import Settings, Verb
+
+
+@final
+@dataclass(frozen=True)
+class Data(Verb):
+    """index: make the indexes of tar shards. check: decode every sample, and check every byte of shards; exit code 1
+    where any is bad. pack: write any source as tar shards; typed again after an interruption, it goes on.
+    """
+
+    action: Positional[Literal["index", "check", "pack"]]
+    """what to do"""
+    source: Positional[str]
+    """the data: shards/{000..127}.tar, a folder, scenes or digits"""
+    out: str | None = None
+    """pack: the folder of the shards"""
+    size: int | None = None
+    """pack: bring pictures whose shorter side is longer down to so many pixels"""
+    shard_mb: float = 256.0
+    """pack: size of a shard in 10^6 bytes, about"""
+    workers: int | None = None
+    """processes; by the number of cores unless given"""
+
+    def run(self, settings: Settings) -> int:
+        match self.action:
+            case "index":
+                return self._index()
+            case "check":
+                return self._check()
+            case "pack":
+                return self._pack()
+
+    def _index(self) -> int:
+        from onestage import api
+
+        print("\n".join(api.data_index(self.source)))
+        return 0
+
+    def _check(self) -> int:
+        from onestage import api
+
+        samples, faults = api.data_check(self.source, workers=self.workers)
+        for fault in faults:
+            print(f"- {fault.key}: {fault.reason}")
+        print(f"{samples} samples, {len(faults)} faults" if faults else f"{samples} samples, all of them sound")
+        return 1 if faults else 0
+
+    def _pack(self) -> int:
+        from onestage import api
+        from onestage.spec import UserError
+
+        if self.out is None:
+            raise UserError("data pack: --out DIR is missing, the folder of the shards")
+        packed = api.data_pack(self.source, out=self.out, size=self.size, shard_mb=self.shard_mb, workers=self.workers)
+        lost = f"; {packed.bad} are bad, listed in {self.out}/quarantine.jsonl" if packed.bad else ""
+        left = f"; shards do not hold their {' and '.join(packed.left_out)}" if packed.left_out else ""
+        print(f"{packed.samples} samples in {packed.shards} shards in {self.out}{lost}{left}")
+        return 0

@@ -1,0 +1,239 @@
+"""Writing any source as tar shards in WebDataset's format, in parallel; a killed packing goes on where it was.
+
+A plan is written first: which samples go into which shard depends on it alone. A shard appears under its name when it
+is whole and on the disk, and what is there already is not made again. So what comes out is the same bytes, however
+often the packing was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from PIL import Image
+
+from onestage.data.decode import Stored, opened
+from onestage.data.parallel import in_processes
+from onestage.data.quarantine import Quarantine
+from onestage.data.shard_scan import index_shard
+from onestage.data.shards import CLASSES, indexes_of
+from onestage.roles import BadSample, Sample, Source
+from onestage.spec import UserError
+from onestage.storage import write_atomic
+
+PLAN = "pack.json"
+QUARANTINE = "quarantine.jsonl"
+QUALITY = 92
+"""Of the JPEGs that are written where pictures are resized."""
+PROBED = 64
+"""Samples whose size is looked at for the plan."""
+_KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "PPM": "ppm"}
+_HELD = {"key", "picture", "texts", "label", "boxes", "box_labels", "questions"}
+
+
+@final
+class Packed(NamedTuple):
+    """What lies in the folder after packing."""
+
+    shards: int
+    samples: int
+    """All of the source, the bad ones among them."""
+    bad: int
+    left_out: tuple[str, ...]
+    """What samples have and shards do not hold, such as masks."""
+
+
+class _Plan(NamedTuple):
+    source: str
+    fingerprint: str
+    samples: int
+    size: int | None
+    each: int
+    """Samples of a shard."""
+
+    @property
+    def shards(self) -> int:
+        return -(-self.samples // self.each)
+
+
+def pack(
+    source: Source, out: Path, size: int | None, megabytes: float, workers: int, tell: Callable[[int, int], None]
+) -> Packed:
+    """Write a source as shards `out/000000.tar` and so on, with their indexes and, where it has labels, `classes.txt`.
+
+    Args:
+        size: pictures whose shorter side is longer are brought down to it; None leaves every file as it is.
+        megabytes: size of a shard, about.
+        tell: is told how many shards are done, of how many.
+
+    Raises:
+        UserError: when the folder holds something else, or its packing was of another source or size.
+    """
+    plan = _planned(source, out, size, megabytes)
+    if any("\n" in name for name in source.classes):
+        raise UserError(f"{source.name}: a class has a line's end in its name; {CLASSES} holds one name a line")
+    if source.classes:
+        write_atomic(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
+    quarantine = out / QUARANTINE
+    missing = [shard for shard in range(plan.shards) if not _path(out, shard).exists()]
+    done = plan.shards - len(missing)
+    tell(done, plan.shards)
+    for _ in in_processes(partial(_write, source, plan, out), missing, workers):
+        done += 1
+        tell(done, plan.shards)
+    indexes_of([_path(out, shard) for shard in range(plan.shards)])  # killed before an index, it left a shard alone
+    for left in out.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+    return Packed(plan.shards, plan.samples, Quarantine(quarantine).count(), _left_out(source))
+
+
+def _planned(source: Source, out: Path, size: int | None, megabytes: float) -> _Plan:
+    """The plan of the folder: the one that is there, or a new one."""
+    file = out / PLAN
+    if file.is_file():
+        told = _read_plan(file)
+        if (told.fingerprint, told.size) != (source.fingerprint(), size):
+            raise UserError(
+                f"{out}: holds a packing of {told.source} at size {told.size}, and this one is of {source.name} at "
+                f"size {size} or of changed data; choose another folder"
+            )
+        return told
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: holds files, but no packing to go on with; choose an empty or a new folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be made ({error.strerror})") from None
+    each = max(int(megabytes * 1e6 / _mean_bytes(source, size)), 1)
+    plan = _Plan(source.name, source.fingerprint(), len(source), size, each)
+    write_atomic(file, json.dumps(plan._asdict(), indent=1) + "\n")
+    return plan
+
+
+def _read_plan(file: Path) -> _Plan:
+    try:
+        if file.stat().st_size > 1 << 20:
+            raise ValueError("too large")
+        plan = _Plan(**json.loads(file.read_text(encoding="utf-8")))
+        if not (isinstance(plan.samples, int) and isinstance(plan.each, int) and plan.samples > 0 and plan.each > 0):
+            raise ValueError("its numbers are wrong")
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{file}: no plan of a packing ({error}); choose another folder") from None
+    return plan
+
+
+def _mean_bytes(source: Source, size: int | None) -> float:
+    """Bytes of a sample in a shard, by samples spread over the source; one kilobyte is a member's least."""
+    step = max(len(source) // PROBED, 1)
+    found = []
+    for index in range(0, len(source), step)[:PROBED]:
+        try:
+            found.append(sum(len(content) + 1024 for content in _members(source[index], size).values()))
+        except BadSample:
+            continue
+    return float(np.mean(found)) if found else 1e5
+
+
+def _left_out(source: Source) -> tuple[str, ...]:
+    """Fields that samples spread over the source have, and that shards do not hold."""
+    found: set[str] = set()
+    for index in range(0, len(source), max(len(source) // PROBED, 1)):
+        try:
+            sample = source[index]
+        except BadSample:
+            continue
+        names = (field.name for field in dataclasses.fields(sample))
+        found |= {name for name in names if name not in _HELD and getattr(sample, name) not in (None, (), "", {})}
+    return tuple(sorted(found))
+
+
+def _path(out: Path, shard: int) -> Path:
+    return out / f"{shard:06}.tar"
+
+
+def _write(source: Source, plan: _Plan, out: Path, shard: int) -> int:
+    """Write one shard: bad samples are written down first, and the file takes its name last."""
+    path = _path(out, shard)
+    temporary, quarantine = path.with_name(f".{path.name}.tmp"), Quarantine(out / QUARANTINE)
+    written = 0
+    try:
+        with temporary.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for index in range(shard * plan.each, min((shard + 1) * plan.each, plan.samples)):
+                    written += _add(tar, source, index, plan.size, quarantine)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Free some space, and type it again.") from None
+    index_shard(path)
+    return written
+
+
+def _add(tar: tarfile.TarFile, source: Source, index: int, size: int | None, quarantine: Quarantine) -> bool:
+    key = str(index)
+    try:
+        sample = source[index]
+        key = sample.key
+        members = _members(sample, size)
+    except BadSample as error:
+        quarantine.report(source.name, key, str(error))
+        return False
+    quarantine.passed(source.name, key)
+    for kind, content in members.items():
+        member = tarfile.TarInfo(f"{index:09}.{kind}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return True
+
+
+def _members(sample: Sample, size: int | None) -> dict[str, bytes]:
+    """Kinds and contents of a sample's members.
+
+    Raises:
+        BadSample: when its picture does not decode.
+    """
+    kind, content, scale = _picture(sample, size)
+    told: dict[str, Any] = {"key": sample.key}
+    if len(sample.texts) > 1:
+        told["texts"] = list(sample.texts)
+    if sample.boxes:
+        told |= {"boxes": [[side * scale for side in box] for box in sample.boxes]}
+    if sample.box_labels:
+        told["box_labels"] = list(sample.box_labels)
+    if sample.questions:
+        told["questions"] = [list(pair) for pair in sample.questions]
+    members = {kind: content}
+    if sample.texts:
+        members["txt"] = sample.texts[0].encode("utf-8", "replace")
+    if sample.label is not None:
+        members["cls"] = str(sample.label).encode()
+    return members | {"json": json.dumps(told).encode()}
+
+
+def _picture(sample: Sample, size: int | None) -> tuple[str, bytes, float]:
+    """Kind, bytes and scale of a picture: the file as it is, unless it is to be smaller or is none."""
+    width, height = sample.picture.size
+    smaller = size is not None and min(width, height) > size
+    if isinstance(sample.picture, Stored) and not smaller:
+        content = sample.picture.encoded()
+        sample.picture.decode()  # what does not decode to its end is not packed
+        with opened(content) as image:
+            return _KINDS.get(str(image.format), "jpg"), content, 1.0
+    image = Image.fromarray(sample.picture.decode())
+    coded, scale = io.BytesIO(), 1.0
+    if smaller and size is not None:
+        scale = size / min(width, height)
+        shape = (size, max(round(height * scale), size)) if width < height else (max(round(width * scale), size), size)
+        image.resize(shape, Image.Resampling.BICUBIC).save(coded, "JPEG", quality=QUALITY)
+        return "jpg", coded.getvalue(), scale
+    image.save(coded, "PNG")
+    return "png", coded.getvalue(), scale

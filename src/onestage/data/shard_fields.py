@@ -1,0 +1,70 @@
+"""What the text members of a sample in a shard say: its texts, class, boxes and questions.
+
+`txt` is a text, `cls` a class's number or name, `json` may have `texts` (a list) or `text`, `label`, and what
+`onestage data pack` writes: `boxes` as (left, top, right, bottom) in pixels, `box_labels` and `questions`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MAX_FIELD = 1 << 20
+"""Bytes of a text, a JSON or a class; larger ones are not read."""
+
+
+def texts_of(text: bytes | None, given: Any) -> tuple[str, ...]:
+    """The texts of a sample: those that its JSON lists, else its own text, else the JSON's one."""
+    known = given if isinstance(given, dict) else {}
+    listed = next((known[key] for key in ("texts", "captions") if isinstance(known.get(key), list)), None)
+    if listed is None and text is not None:
+        listed = [text.decode("utf-8", "replace")]
+    if listed is None:
+        listed = [known[key] for key in ("text", "caption") if isinstance(known.get(key), str)][:1]
+    return tuple(text.strip() for text in listed if isinstance(text, str) and text.strip())
+
+
+def parsed(content: bytes | None) -> Any:
+    """JSON as plain values; None for what is none."""
+    try:
+        return None if content is None else json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def label_of(content: bytes | None, given: Any) -> str | None:
+    """The class of a sample: its `cls`, else what its JSON says under `label`."""
+    told = given.get("label") if isinstance(given, dict) else None
+    if content is not None:
+        told = content.decode("utf-8", "replace").strip()
+    usable = isinstance(told, str | int) and not isinstance(told, bool) and str(told) != ""
+    return str(told) if usable and "\n" not in str(told) else None
+
+
+def boxes_of(given: Any) -> tuple[tuple[float, float, float, float], ...]:
+    """Boxes in pixels; none where they are not all four numbers."""
+    rows = _listed(given, "boxes")
+    sound = all(isinstance(row, list) and len(row) == 4 and all(map(_is_number, row)) for row in rows)
+    return tuple((float(row[0]), float(row[1]), float(row[2]), float(row[3])) for row in rows) if sound else ()
+
+
+def box_labels_of(given: Any) -> tuple[int, ...]:
+    """Their labels; none where they are not all numbers."""
+    rows = _listed(given, "box_labels")
+    return tuple(rows) if all(isinstance(row, int) for row in rows) else ()
+
+
+def questions_of(given: Any) -> tuple[tuple[str, str], ...]:
+    """Questions with their answers; none where they are not all pairs of texts."""
+    rows = _listed(given, "questions")
+    sound = all(isinstance(row, list) and len(row) == 2 and all(isinstance(one, str) for one in row) for row in rows)
+    return tuple((row[0], row[1]) for row in rows) if sound else ()
+
+
+def _listed(given: Any, name: str) -> list[Any]:
+    found = given.get(name) if isinstance(given, dict) else None
+    return found if isinstance(found, list) else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,289 @@
+"""Tar shards in WebDataset's format as a source: random access by the index of each shard, not streaming.
+
+Of a sample's members, the first that is an image is its picture, `txt` its text (or what its `json` lists), `cls` its
+class. No other kind is read, so nothing that a shard brings can run. What cannot be read of a shard is a sample of
+its own that is always bad: so it ends in the quarantine, like everything else that is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, final
+
+import numpy as np
+
+from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored
+from onestage.data.shard_fields import MAX_FIELD, box_labels_of, boxes_of, parsed, questions_of, texts_of
+from onestage.data.shard_index import Index, read_index
+from onestage.data.shard_scan import checked, in_order, index_shard
+from onestage.data.tar import Member
+from onestage.roles import BadSample, Picture, Sample, Source
+from onestage.spec import UserError
+
+MAX_SHARDS = 1_000_000
+MAX_CLASSES_FILE = 1 << 26
+OPEN_FILES = 64
+CLASSES = "classes.txt"
+"""Beside the shards: names of the classes, one a line, where `cls` members are numbers."""
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+@final
+class Opened:
+    """Shards that are open for reading, the ones used last. Every process opens its own."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._descriptors: OrderedDict[Path, int] = OrderedDict()
+
+    def read(self, shard: Path, offset: int, size: int) -> bytes:
+        """Bytes of a shard.
+
+        Raises:
+            BadSample: when they cannot be had.
+        """
+        try:
+            content = os.pread(self._descriptor(shard), size, offset)
+        except OSError as error:
+            raise BadSample(f"{shard.name} cannot be read ({error.strerror})") from None
+        if len(content) < size:
+            raise BadSample(f"{shard.name} became shorter than its index says")
+        return content
+
+    def crc32(self, shard: Path, member: Member) -> int:
+        """The check sum of a member, as it lies there now.
+
+        Raises:
+            BadSample: when it cannot be read.
+        """
+        try:
+            return checked(self._descriptor(shard), member)[0]
+        except OSError as error:
+            raise BadSample(f"{shard.name} cannot be read ({error.strerror})") from None
+
+    def _descriptor(self, shard: Path) -> int:
+        if self._process != os.getpid():  # a copy in another process, where the numbers may stand for other files
+            self._process, self._descriptors = os.getpid(), OrderedDict()
+        known = self._descriptors.pop(shard, None)
+        self._descriptors[shard] = os.open(shard, os.O_RDONLY | os.O_CLOEXEC) if known is None else known
+        if len(self._descriptors) > OPEN_FILES:
+            os.close(self._descriptors.popitem(last=False)[1])
+        return self._descriptors[shard]
+
+
+@final
+class InShard(Stored):
+    """A picture that is a member of a shard."""
+
+    def __init__(self, opened: Opened, shard: Path, offset: int, size: int) -> None:
+        super().__init__()
+        self.opened, self.shard, self.offset, self.bytes = opened, shard, offset, size
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            BadSample: when they cannot be had, or are too many.
+        """
+        if self.bytes > MAX_BYTES:
+            raise BadSample(f"{self.bytes} bytes, more than {MAX_BYTES}")
+        return self.opened.read(self.shard, self.offset, self.bytes)
+
+
+@final
+class Unusable(Picture):
+    """A picture that is not there, and why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    @property
+    def size(self) -> tuple[int, int]:
+        raise BadSample(self.reason)
+
+    def decode(self) -> np.ndarray:
+        """Raises `BadSample` with the reason."""
+        raise BadSample(self.reason)
+
+
+class Labels(NamedTuple):
+    """Names of the classes, and the number of each class as the shards have it."""
+
+    classes: tuple[str, ...]
+    numbers: dict[str, int]
+
+
+@final
+class Shards(Source):
+    """The samples of tar shards, in their order. Its memory is a few arrays for each shard."""
+
+    def __init__(self, name: str, paths: Sequence[Path], indexes: Sequence[Index], labels: Labels) -> None:
+        self.name, self.paths, self.indexes = name, tuple(paths), tuple(indexes)
+        self.classes = labels.classes
+        self.has_labels = any(bool((index.label >= 0).any()) for index in indexes)
+        self.has_texts = any(index.texts for index in indexes)
+        self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
+        self._starts = np.cumsum([0, *(index.samples + len(index.damage) for index in indexes)])
+        self._label = [[labels.numbers[one] for one in index.classes] for index in indexes]
+        self._opened = Opened()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Sample:
+        shard, sample = self._place(index)
+        own = self.indexes[shard]
+        if sample >= own.samples:
+            damage = own.damage[sample - own.samples]
+            return Sample(key=f"{own.shard}@{damage.offset}", picture=Unusable(damage.reason))
+        members = range(int(own.first[sample]), int(own.first[sample + 1]))
+        found = {own.kinds[own.kind[member]]: member for member in members}
+        given = parsed(self._field(shard, found.get("json")))
+        label = int(own.label[sample])
+        return Sample(
+            key=f"{own.shard}/{own.stem(sample)}",
+            picture=self._picture(shard, found),
+            texts=texts_of(self._field(shard, found.get("txt")), given) if self.has_texts else (),
+            label=None if label < 0 else self._label[shard][label],
+            boxes=boxes_of(given),
+            box_labels=box_labels_of(given),
+            questions=questions_of(given),
+        )
+
+    def sums(self, index: int) -> Iterator[tuple[str, int, int]]:
+        """Name, crc32 by the index, and crc32 as it is, of every member of a sample; none where it is damage.
+
+        Raises:
+            BadSample: when the shard cannot be read.
+        """
+        shard, sample = self._place(index)
+        own = self.indexes[shard]
+        for member in range(int(own.first[sample]), int(own.first[sample + 1])) if sample < own.samples else ():
+            name = f"{own.shard}/{own.stem(sample)}.{own.kinds[own.kind[member]]}"
+            place = Member(name, int(own.offset[member]), int(own.size[member]))
+            yield name, int(own.crc32[member]), self._opened.crc32(self.paths[shard], place)
+
+    def fingerprint(self) -> str:
+        """Hash of every member's name, size and check sum, whatever the time and place of the shards."""
+        digest = hashlib.sha256()
+        for index in self.indexes:
+            digest.update(f"{index.shard}\0{index.bytes}\0{index.kinds}\n".encode("utf-8", "surrogatepass"))
+            for column in (index.stems, index.ends, index.first, index.kind, index.offset, index.size, index.crc32):
+                digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()[:32]
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The shard of a sample, and its number there."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return shard, index - int(self._starts[shard])
+
+    def _picture(self, shard: int, found: dict[str, int]) -> Picture:
+        index = self.indexes[shard]
+        for kind, member in found.items():
+            if f".{kind.rpartition('.')[2]}" in EXTENSIONS:
+                return InShard(self._opened, self.paths[shard], int(index.offset[member]), int(index.size[member]))
+        return Unusable(f"it has no picture (its members: {', '.join(found)})")
+
+    def _field(self, shard: int, member: int | None) -> bytes | None:
+        index = self.indexes[shard]
+        if member is None or index.size[member] > MAX_FIELD:
+            return None
+        return self._opened.read(self.paths[shard], int(index.offset[member]), int(index.size[member]))
+
+
+def is_shards(text: str) -> bool:
+    """Whether what a user typed names tar shards."""
+    return text.endswith(".tar")
+
+
+def open_shards(text: str) -> Shards:
+    """Shards by a file's name, a pattern with * or ?, or ranges such as {000..127}; missing indexes are made.
+
+    Raises:
+        UserError: when no shard is found, one of a range is missing, or there is no picture in them.
+    """
+    paths = shard_paths(text)
+    indexes = indexes_of(paths)
+    source = Shards(text, paths, indexes, _labels(paths, indexes))
+    kinds = sorted({kind for index in indexes for kind in index.kinds})
+    if not any(f".{kind.rpartition('.')[2]}" in EXTENSIONS for kind in kinds):
+        found = f"members end in {', '.join(kinds[:12])}" if kinds else "there are no members"
+        raise UserError(f"{text}: no pictures in {len(paths)} shards: {found}; pictures end in {_endings()}")
+    return source
+
+
+def indexes_of(paths: Sequence[Path]) -> list[Index]:
+    """The index of every shard; those that are missing or stale are made, several at once, and it is said."""
+    ready = [read_index(path) for path in paths]
+    missing = [path for path, index in zip(paths, ready, strict=True) if index is None]
+    if not missing:
+        return [index for index in ready if index is not None]
+    print(f"{len(missing)} of {len(paths)} shards have no index yet: reading them once", file=sys.stderr)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        made = dict(zip(missing, pool.map(index_shard, missing), strict=True))
+    return [made[path] if index is None else index for path, index in zip(paths, ready, strict=True)]
+
+
+def shard_paths(text: str) -> list[Path]:
+    """The files that a name, a pattern or ranges stand for, in order.
+
+    Raises:
+        UserError: when there are none, or one of a range is missing.
+    """
+    paths: list[Path] = []
+    missing = []
+    for name in _ranged(text):
+        found = [Path(name)] if Path(name).is_file() else _matching(Path(name))
+        missing += [] if found else [name]
+        paths += found
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{text}: there is no such shard: {missing[0]}{more}")
+    return paths
+
+
+def _matching(pattern: Path) -> list[Path]:
+    if not any(letter in pattern.name for letter in "*?["):
+        return []
+    return sorted(path for path in pattern.parent.glob(pattern.name) if path.is_file())
+
+
+def _ranged(text: str) -> Iterator[str]:
+    """A name for every number of its ranges, `{000..127}`; the zeros are kept."""
+    found = _RANGE.search(text)
+    if found is None:
+        yield text
+        return
+    first, last = found[1], found[2]
+    if int(last) < int(first) or int(last) - int(first) >= MAX_SHARDS:
+        raise UserError(f"{text}: the range {found[0]} is empty or too long; it counts up, such as {{000..127}}")
+    for number in range(int(first), int(last) + 1):
+        yield from _ranged(f"{text[: found.start()]}{number:0{len(first)}}{text[found.end() :]}")
+
+
+def _labels(paths: Sequence[Path], indexes: Sequence[Index]) -> Labels:
+    """The classes of all shards; by name from `classes.txt` where they are numbers and it is there."""
+    classes = in_order({label for index in indexes for label in index.classes})
+    numbers = {label: number for number, label in enumerate(classes)}
+    named = paths[0].parent / CLASSES
+    if not classes or not named.is_file():
+        return Labels(classes, numbers)
+    if named.stat().st_size > MAX_CLASSES_FILE:
+        raise UserError(f"{named}: {named.stat().st_size} bytes, more than {MAX_CLASSES_FILE}")
+    names = tuple(named.read_text(encoding="utf-8").split("\n")[:-1])
+    if not all(label.isdigit() for label in classes) or len(names) < len(classes):
+        raise UserError(f"{named}: names {len(names)} classes, but the shards have {len(classes)} ({classes[-1]} last)")
+    return Labels(names, numbers)
+
+
+def _endings() -> str:
+    return " ".join(sorted(EXTENSIONS))
