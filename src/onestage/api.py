@@ -24,15 +24,17 @@ from onestage.recipes import describe
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
 from onestage.storage import write_atomic
-from onestage.teachers import OpenClipTeacher, RunTeacher, load, load_random, parse_run
+from onestage.teachers import COLUMNS, TABLE, AnyTeacher, LibraryTeacher, load, load_random, parse_run
 
 Given = str | Path | Recipe
 
 
-def ls(what: Literal["recipes", "methods", "evaluations", "sources"] = "recipes") -> str:
+def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources"] = "recipes") -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS)
+    if what == "teachers":
+        return describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
     if what == "sources":
@@ -218,7 +220,7 @@ def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
 
 def _options(
     task: str,
-    frozen: RunTeacher | OpenClipTeacher,
+    frozen: AnyTeacher,
     classes: str | None,
     prompt: Sequence[str],
     pool: str,
@@ -240,7 +242,7 @@ def _bank(task: str, reference: str, frozen: object, train: str | None) -> Sourc
         return None
     if train is not None:
         return open_source(train)
-    if isinstance(frozen, OpenClipTeacher):
+    if isinstance(frozen, LibraryTeacher):
         raise UserError(f"{task}: give --train SRC, labelled data for the neighbours; {reference} names none")
     source = pretraining.read_run(parse_run(reference)[0]).data
     assert source is not None, "a run was trained on something"

@@ -42,7 +42,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
         say(f"--init {recipe.init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
     create(out, prepared.recipe, command)
     say(scale_note(recipe.optimiser, recipe.batch))
-    save_bundle(prepared, out)
+    save_bundle(prepared, out, say)
     write_checkpoint(prepared, out, Progressed())
     return run_loop(prepared, out, Progressed(), evaluations(recipe))
 
@@ -57,7 +57,7 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
     path = latest(run / "checkpoints")
     prepared = prepare(recipe, run / "quarantine.jsonl")
     if not (run / "bundle" / "bundle.yaml").is_file():
-        save_bundle(prepared, run)
+        save_bundle(prepared, run, say)
     if path is None:
         say(f"{run}: no complete checkpoint yet, starting at step 0")
         if recipe.init is not None:

@@ -1,7 +1,8 @@
 """The bundle of a run: what turns its checkpoints into a model that stands alone, with a text tower where it has one.
 
 bundle/bundle.yaml        how to build the image encoder, its head into the joint space, and the text tower
-bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself
+bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself and it is CLIP's
+bundle/text/              the same where it is another one: in its own library's files, with its tokenizer
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
+import torch
 from torch import Tensor
 
 from onestage.encoders import ClipText, EncoderSpec
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
-from onestage.storage import read_safetensors, write_atomic, write_safetensors
+from onestage.storage import read_safetensors, write_atomic
+from onestage.teachers.text import WEIGHTS, TextSpec, TextTower, clip_words
 
 
 @final
@@ -22,7 +25,7 @@ from onestage.storage import read_safetensors, write_atomic, write_safetensors
 class TextSide:
     """The text tower that shares the image encoder's joint space."""
 
-    encoder: ClipText
+    encoder: TextSpec
     trained_as: str | None = None
     """Its name among the run's own encoders; empty where it was copied from a teacher."""
     scale_of: str | None = None
@@ -50,12 +53,12 @@ class BundleSpec:
     licence: str = "unknown"
 
 
-def write_bundle(run: Path, bundle: BundleSpec, text: dict[str, Tensor] | None) -> None:
-    """Write the bundle of a run; `text` are the weights of a copied text tower."""
+def write_bundle(run: Path, bundle: BundleSpec, text: TextTower | None) -> None:
+    """Write the bundle of a run, and the text tower that it copies from its teacher."""
     folder = run / "bundle"
     folder.mkdir(parents=True, exist_ok=True)
     if text is not None:
-        write_safetensors(folder / "text.safetensors", text)
+        text.save(folder)
     write_atomic(folder / "bundle.yaml", to_yaml(bundle))
 
 
@@ -71,6 +74,24 @@ def read_bundle(run: Path) -> BundleSpec:
     return from_plain(BundleSpec, read_yaml(path), str(path))
 
 
-def read_text_weights(run: Path) -> dict[str, Tensor]:
-    """The copied text tower's weights."""
-    return read_safetensors(run / "bundle" / "text.safetensors")
+def open_text(run: Path, side: TextSide, trained: dict[str, Tensor] | None, device: torch.device) -> TextTower:
+    """The text tower of a run.
+
+    Args:
+        trained: its weights where the run trained it; None where the bundle holds a copy.
+
+    Raises:
+        UserError: when its files are missing or damaged, or their library is not installed.
+    """
+    folder = run / "bundle"
+    if isinstance(side.encoder, ClipText):
+        return clip_words(side.encoder, read_safetensors(folder / WEIGHTS) if trained is None else trained, device)
+    if side.encoder.library == "open_clip":
+        from onestage.teachers import text_open_clip
+
+        return text_open_clip.open_text(folder, device)
+    try:
+        from onestage.teachers import text_hf
+    except ImportError:
+        raise UserError(f"{run}: its text tower is one of transformers: pip install 'onestage[hf]'") from None
+    return text_hf.open_text(folder, device)

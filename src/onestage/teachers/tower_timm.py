@@ -1,0 +1,105 @@
+"""A timm model as an image tower: any model whose features are rows or a map; joint rows where they are exact.
+
+open_clip's `TimmModel` is a trunk of timm and a head of its own after it; a plain timm model has no joint space.
+"""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from timm.layers.attention_pool import AttentionPoolLatent
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from onestage.spec import UserError
+from onestage.teachers.tower import Rows, Tower, alone
+from onestage.types import Grid
+
+NO_TEXTS = "timm's models come without texts; the same weights as open_clip: or hf: have them"
+
+
+@final
+class TimmTower(Tower):
+    """Features after the trunk's final norm; its own pooling before the head."""
+
+    def __init__(self, trunk: Any, size: int, head: nn.Module | None, joint: int | None) -> None:
+        super().__init__()
+        self.trunk: Any = trunk
+        self.head = head
+        self.plain = isinstance(trunk, (VisionTransformer, Eva))
+        self.prefix = int(trunk.num_prefix_tokens) if self.plain else 0
+        self.pooling = str(trunk.global_pool) if self.plain else ""
+        self.width = int(trunk.num_features)
+        self.grid = _grid(trunk, size, self.plain)
+        self.lack = NO_TEXTS if head is None else _lack(trunk, head)
+        self.joint = None if self.lack else joint
+
+    def raw(self, images: Float[Tensor, "b c s s"]) -> Rows:
+        features = self.trunk.forward_features(images)
+        pooled = self.trunk.forward_head(features, pre_logits=True)
+        if not self.plain:
+            return Rows(pooled, _as_rows(features, self.width))
+        patches = features[:, self.prefix :]
+        # With an average the trunk's final norm waits behind the pooling; each row is normed by it as the mean is.
+        return Rows(pooled, patches if self.trunk.attn_pool is not None else self.trunk.fc_norm(patches))
+
+    def projected(self, images: Float[Tensor, "b c s s"]) -> Rows:
+        features = self.trunk.forward_features(images)
+        pooled, patches = self._project(self.trunk.pool(features)), features[:, self.prefix :]
+        if self.trunk.attn_pool is None:
+            return Rows(pooled, self._project(patches))
+        return Rows(pooled, alone(lambda row: self._project(self.trunk.attn_pool(row)), patches))
+
+    def _project(self, rows: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
+        assert self.head is not None, "a tower with a joint space has a head"
+        return self.head(self.trunk.head(self.trunk.fc_norm(rows)))
+
+
+def _lack(trunk: Any, head: nn.Module) -> str:
+    """Why each row has no exact place in the joint space; empty where it has one."""
+    name = type(trunk).__name__
+    if not isinstance(trunk, (VisionTransformer, Eva)):
+        return f"{name} pools a map of features, so a cell of it has no exact place there"
+    if trunk.attn_pool is not None:
+        exact = isinstance(trunk.attn_pool, AttentionPoolLatent) and trunk.attn_pool.pos_embed is None
+        return "" if exact else f"its attention pool ({type(trunk.attn_pool).__name__}) does not see a row alone"
+    if trunk.global_pool == "token":
+        return ""
+    after = [*_inside(trunk.fc_norm), *_inside(trunk.head), *_inside(head)]
+    bent = [type(layer).__name__ for layer in after if not isinstance(layer, (nn.Linear, nn.Identity, nn.Dropout))]
+    if trunk.global_pool != "avg" or bent:
+        why = f"{bent[0]} comes after it" if bent else f"its pooling is '{trunk.global_pool}'"
+        return f"it pools {name}'s rows by a mean and {why}, so a row alone has no exact place there"
+    return ""
+
+
+def _inside(module: nn.Module) -> list[nn.Module]:
+    """The layers of a head, without the containers around them."""
+    return [layer for layer in module.modules() if not list(layer.children()) and not isinstance(layer, nn.Sequential)]
+
+
+@torch.no_grad()
+def _grid(trunk: Any, size: int, plain: bool) -> Grid:
+    """Rows and columns of its cells; where the library does not say, one blank image does."""
+    if plain:
+        found = trunk.patch_embed.grid_size
+        return int(found[0]), int(found[1])
+    blank = trunk.eval().forward_features(torch.zeros(1, 3, size, size))
+    pooled = trunk.forward_head(blank, pre_logits=True)
+    width = int(trunk.num_features)
+    if not isinstance(blank, Tensor) or blank.ndim != 4 or width not in (blank.shape[1], blank.shape[3]):
+        raise UserError(f"{type(trunk).__name__}: its features are no map of cells, so it gives no dense rows")
+    if pooled.shape != (1, width):
+        raise UserError(
+            f"{type(trunk).__name__}: its pooled row {tuple(pooled.shape)} is not as wide as a cell, {width}"
+        )
+    shape = blank.shape[2:] if blank.shape[1] == width else blank.shape[1:3]
+    return int(shape[0]), int(shape[1])
+
+
+def _as_rows(features: Float[Tensor, "b x y z"], width: int) -> Float[Tensor, "b g d"]:
+    """A map of features, its channels first (convolutions) or last (Swin), as rows."""
+    return features.flatten(2).transpose(1, 2) if features.shape[1] == width else features.flatten(1, 2)
