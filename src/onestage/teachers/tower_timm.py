@@ -85,8 +85,11 @@ def _inside(module: nn.Module) -> list[nn.Module]:
 def _grid(trunk: Any, size: int, plain: bool) -> Grid:
     """Rows and columns of its cells; where the library does not say, one blank image does."""
     if plain:
-        found = trunk.patch_embed.grid_size
-        return int(found[0]), int(found[1])
+        embed = trunk.patch_embed
+        if embed.strict_img_size and embed.img_size is not None and tuple(embed.img_size) != (size, size):
+            raise UserError(f"it was built for images of {embed.img_size[0]} pixels, but its configuration says {size}")
+        rows, columns = embed.dynamic_feat_size((size, size))
+        return int(rows), int(columns)
     blank = trunk.eval().forward_features(torch.zeros(1, 3, size, size))
     pooled = trunk.forward_head(blank, pre_logits=True)
     width = int(trunk.num_features)
