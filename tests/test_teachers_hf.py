@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 
+from onestage import api
 from onestage.spec import UserError
 from onestage.teachers import LibraryTeacher, load
 from onestage.teachers.hf import quiet
@@ -244,3 +246,15 @@ def test_a_name_goes_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=r"hf:no-owner/no-model: transformers cannot load it: .*(offline|connect)"):
         load("hf:no-owner/no-model")
+
+
+def test_without_transformers(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UserError, match=r"transformers is not installed: pip install 'onestage.hf.'"):
+        load(f"hf:{folders['clip']}")
+
+
+def test_kinds_of_teachers_are_listed() -> None:
+    listed = api.ls("teachers")
+    for word in ("open_clip:local-dir:DIR", "timm:NAME@FILE", "hf:OWNER/NAME", "MetaCLIP 2", "raw, joint"):
+        assert word in listed

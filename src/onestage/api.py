@@ -24,7 +24,7 @@ from onestage.recipes import describe
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
 from onestage.storage import write_atomic
-from onestage.teachers import COLUMNS, TABLE, AnyTeacher, LibraryTeacher, load, load_random, parse_run
+from onestage.teachers import COLUMNS, REFERENCES, TABLE, AnyTeacher, LibraryTeacher, load, load_random, parse_run
 
 Given = str | Path | Recipe
 
@@ -34,7 +34,7 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources"]
     if what == "methods":
         return describe.methods_table(METHODS)
     if what == "teachers":
-        return describe.columns([COLUMNS, *TABLE])
+        return describe.columns(list(REFERENCES)) + "\n\n" + describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
     if what == "sources":

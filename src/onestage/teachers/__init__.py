@@ -18,7 +18,7 @@ import torch
 from onestage.roles import Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
-from onestage.teachers.forms import COLUMNS, FORMS, TABLE
+from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.run import RunTeacher, load_run
 
@@ -79,6 +79,7 @@ def parse_run(reference: str) -> tuple[Path, str | None, str]:
 __all__ = [
     "COLUMNS",
     "FORMS",
+    "REFERENCES",
     "TABLE",
     "AnyTeacher",
     "BundleSpec",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 from onestage.spec import UserError
 
 MAX_CARD_BYTES = 1 << 16
+MAX_JSON_BYTES = 16 << 20
+"""A configuration with the names of 21,000 classes has two million."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HUB = "https://huggingface.co/"
 
@@ -40,6 +44,23 @@ def weights_in(reference: str, folder: Path, names: tuple[str, ...]) -> Path:
     if pickles:
         raise UserError(f"{reference}: {_how(pickles[0])}")
     raise UserError(f"{reference}: {folder} holds no weights (expected {names[0]})")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A configuration.
+
+    Raises:
+        UserError: when it is missing, too large, or not a JSON object.
+    """
+    try:
+        if file.stat().st_size > MAX_JSON_BYTES:
+            raise UserError(f"{file}: {file.stat().st_size} bytes is too large (at most {MAX_JSON_BYTES})")
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({one_line(error)})") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: expected a JSON object")
+    return found
 
 
 def licence_in(folder: Path) -> str:

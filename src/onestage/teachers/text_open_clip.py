@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from onestage.encoders import ClipText
 from onestage.spec import UserError
 from onestage.storage import read_safetensors, write_safetensors
-from onestage.teachers.files import one_line
+from onestage.teachers.files import one_line, read_json
 from onestage.teachers.text import FOLDER, WEIGHTS, ClipWords, LibraryText, TextTower, clip_words, freeze
 
 CONFIG = "open_clip_config.json"
@@ -84,7 +84,7 @@ def open_text(folder: Path, device: torch.device) -> ClipWords | OpenClipWords:
     """
     own = folder / FOLDER
     try:
-        config = json.loads((own / CONFIG).read_text())["model_cfg"]
+        config = read_json(own / CONFIG)["model_cfg"]
         if config["text_cfg"].get("hf_model_name"):
             config["text_cfg"] |= {"hf_model_name": str(own), "hf_model_pretrained": False}
         tower = _build(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from timm.data import resolve_model_data_config
 
 from onestage.spec import UserError, suggest
-from onestage.teachers.files import licence_in, licence_of, need_safetensors, one_line, weights_in
+from onestage.teachers.files import licence_in, licence_of, need_safetensors, one_line, read_json, weights_in
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.tower import Pixels
 from onestage.teachers.tower_timm import TimmTower
@@ -47,10 +46,7 @@ def _from_folder(reference: str, folder: Path) -> tuple[Any, str]:
     if not (folder / "config.json").is_file():
         raise UserError(f"{reference}: {folder} holds no config.json")
     weights_in(reference, folder, PREFERRED)
-    try:
-        architecture = json.loads((folder / "config.json").read_text()).get("architecture")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{reference}: {folder / 'config.json'} cannot be read ({one_line(error)})") from None
+    architecture = read_json(folder / "config.json").get("architecture")
     if architecture is None:
         raise UserError(f"{reference}: {folder / 'config.json'} is not one of timm's (it names no architecture)")
     return _create(reference, f"local-dir:{folder}", {}, {}), licence_in(folder)
