@@ -18,6 +18,7 @@ from timm.data import create_transform, resolve_model_data_config
 from onestage.spec import UserError
 from onestage.teachers import LibraryTeacher, load
 from onestage.teachers.resize import to_size
+from onestage.teachers.tower_timm import TimmTower
 from published import picture, pixels_of, random_timm
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
@@ -28,12 +29,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "dinov3": ("vit_small_patch16_dinov3", SMALL | {"num_classes": 0}),
     "attention": ("vit_base_patch16_siglip_224", SMALL | {"num_classes": 0}),
     "mean then norm": ("vit_small_patch16_224", SMALL | {"global_pool": "avg", "num_classes": 7}),
+    "beit": ("beit_base_patch16_224", SMALL | {"num_classes": 3}),
     "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 24), "num_classes": 3}),
     "swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2)}),
     "resnet": ("resnet10t", {"num_classes": 3}),
 }
 MAPS = {"convnext": (7, 7), "swin": (7, 7), "resnet": (6, 6)}
-PREFIX = {"class token": 1, "registers": 5, "eva": 1, "dinov3": 5, "attention": 0, "mean then norm": 1}
+PREFIX = {"class token": 1, "registers": 5, "eva": 1, "dinov3": 5, "attention": 0, "mean then norm": 1, "beit": 1}
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +158,15 @@ def test_a_name_goes_to_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     teacher = load("timm:test_vit.r160_in1k")
     assert isinstance(teacher, LibraryTeacher)
     assert teacher.tower.state_dict()["trunk.norm.weight"].equal(model.state_dict()["norm.weight"])
+
+
+def test_models_without_a_grid_of_cells_are_refused(tmp_path: Path) -> None:
+    """And those whose pooled row is of another width than their cells."""
+    for name, options, said in (
+        ("vgg11", {}, "VGG: its pooled row .1, 4096. is not as wide as a cell, 512"),
+        ("xcit_nano_12_p16_224", {"embed_dim": 16, "depth": 1, "num_heads": 2}, "no grid of cells"),
+    ):
+        with torch.device("meta"):
+            trunk: Any = timm.create_model(name, num_classes=0, **options)
+        with pytest.raises(UserError, match=said):
+            TimmTower(trunk, 224, None, None)

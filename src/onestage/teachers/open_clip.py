@@ -86,7 +86,10 @@ def tower_of(reference: str, visual: nn.Module, size: int, config: dict[str, Any
     if isinstance(visual, VisionTransformer):
         return ClipTower(visual) if visual.attn_pool is None else CocaTower(visual)
     if isinstance(visual, TimmModel):
-        return TimmTower(visual.trunk, size, visual.head, config.get("embed_dim"))
+        try:
+            return TimmTower(visual.trunk, size, visual.head, config.get("embed_dim"))
+        except UserError as error:
+            raise UserError(f"{reference}: {error}") from None
     raise UserError(
         f"{reference}: its image tower ({type(visual).__name__}) ends in an attention pool over a map of features, "
         "which a cell alone has no exact place in. Use a ViT (CLIP ViT, EVA-CLIP, SigLIP)."

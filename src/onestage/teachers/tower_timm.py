@@ -29,22 +29,24 @@ class TimmTower(Tower):
         super().__init__()
         self.trunk: Any = trunk
         self.head = head
-        self.plain = isinstance(trunk, (VisionTransformer, Eva))
-        self.prefix = int(trunk.num_prefix_tokens) if self.plain else 0
-        self.pooling = str(trunk.global_pool) if self.plain else ""
+        # Maps of features have none, nor has every other kind of rows the name.
+        self.prefix = int(getattr(trunk, "num_prefix_tokens", 0))
+        self.last_norm: nn.Module = getattr(trunk, "fc_norm", None) or nn.Identity()
         self.width = int(trunk.num_features)
-        self.grid = _grid(trunk, size, self.plain)
+        self.grid = _grid(trunk, size, self.prefix)
         self.lack = NO_TEXTS if head is None else _lack(trunk, head)
         self.joint = None if self.lack else joint
 
     def raw(self, images: Float[Tensor, "b c s s"]) -> Rows:
         features = self.trunk.forward_features(images)
         pooled = self.trunk.forward_head(features, pre_logits=True)
-        if not self.plain:
+        if features.ndim == 4:
             return Rows(pooled, _as_rows(features, self.width))
         patches = features[:, self.prefix :]
+        if getattr(self.trunk, "attn_pool", None) is not None:
+            return Rows(pooled, patches)
         # With an average the trunk's final norm waits behind the pooling; each row is normed by it as the mean is.
-        return Rows(pooled, patches if self.trunk.attn_pool is not None else self.trunk.fc_norm(patches))
+        return Rows(pooled, self.last_norm(patches))
 
     def projected(self, images: Float[Tensor, "b c s s"]) -> Rows:
         features = self.trunk.forward_features(images)
@@ -82,24 +84,27 @@ def _inside(module: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def _grid(trunk: Any, size: int, plain: bool) -> Grid:
+def _grid(trunk: Any, size: int, prefix: int) -> Grid:
     """Rows and columns of its cells; where the library does not say, one blank image does."""
-    if plain:
-        embed = trunk.patch_embed
+    if isinstance(trunk, (VisionTransformer, Eva)):
+        embed: Any = trunk.patch_embed
         if embed.strict_img_size and embed.img_size is not None and tuple(embed.img_size) != (size, size):
             raise UserError(f"it was built for images of {embed.img_size[0]} pixels, but its configuration says {size}")
         rows, columns = embed.dynamic_feat_size((size, size))
         return int(rows), int(columns)
-    blank = trunk.eval().forward_features(torch.zeros(1, 3, size, size))
+    device, name, width = next(trunk.parameters()).device, type(trunk).__name__, int(trunk.num_features)
+    blank = trunk.eval().forward_features(torch.zeros(1, 3, size, size, device=device))
+    shape = None
+    if isinstance(blank, Tensor) and blank.ndim == 4 and width in (blank.shape[1], blank.shape[3]):
+        shape = blank.shape[2:] if blank.shape[1] == width else blank.shape[1:3]
+    elif isinstance(blank, Tensor) and blank.ndim == 3:
+        found = getattr(getattr(trunk, "patch_embed", None), "grid_size", None)
+        shape = found if found is not None and found[0] * found[1] == blank.shape[1] - prefix else None
+    if shape is None:
+        raise UserError(f"{name}: its features are no grid of cells, so it gives no dense rows")
     pooled = trunk.forward_head(blank, pre_logits=True)
-    width = int(trunk.num_features)
-    if not isinstance(blank, Tensor) or blank.ndim != 4 or width not in (blank.shape[1], blank.shape[3]):
-        raise UserError(f"{type(trunk).__name__}: its features are no map of cells, so it gives no dense rows")
     if pooled.shape != (1, width):
-        raise UserError(
-            f"{type(trunk).__name__}: its pooled row {tuple(pooled.shape)} is not as wide as a cell, {width}"
-        )
-    shape = blank.shape[2:] if blank.shape[1] == width else blank.shape[1:3]
+        raise UserError(f"{name}: its pooled row {tuple(pooled.shape)} is not as wide as a cell, {width}")
     return int(shape[0]), int(shape[1])
 
 
