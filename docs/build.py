@@ -10,6 +10,8 @@ from onestage.methods import METHODS
 from onestage.objective import COLUMNS, term_rows
 from onestage.recipes import PAPER, names, recipe
 from onestage.recipes.describe import first_line, length, needs
+from onestage.teachers import COLUMNS as TEACHER_COLUMNS
+from onestage.teachers import REFERENCES, TABLE
 
 GENERATED = "<!-- Made by docs/build.py (make docs). Mend the code, not the page. -->"
 
@@ -63,9 +65,57 @@ score, what is assumed): [src/onestage/recipes/paper.py](../src/onestage/recipes
 """
 
 
+def teachers_page() -> str:
+    """What a frozen model may be, and what each family gives."""
+    forms = [(f"`{form}`", meaning) for form, meaning in REFERENCES]
+    return f"""{GENERATED}
+# Teachers
+
+A teacher is a frozen model by reference (`--teacher REF`); the same words name a model for `onestage evaluate`. In a
+terminal: `onestage ls teachers`. What transformers has needs `pip install 'onestage[hf]'`; so do the tokenizers of
+open_clip's SigLIP models.
+
+{table(("reference", "what it is"), forms)}
+
+Every teacher brings its own size, interpolation and pixel statistics, and applies them to images in [0, 1]: a student
+may see the same images in another way. How a picture is cut to a square is the view's business, not the teacher's.
+
+## Rows
+
+{table(TEACHER_COLUMNS, TABLE)}
+
+Raw rows come after the final norm, and the pooled row beside them is the class token, the mean or what the attention
+pool gives. Joint rows are in the space of the texts: each is what the model's own head says of that row alone. With a
+class token that is the projection of every row. With an attention pool the row is its own only key and value, so that
+equal rows have the pooled row's place. With a mean it is exact where only an affine map follows. Where it is not exact
+the teacher says why, and gives raw rows (`space: raw`).
+
+## Weights
+
+Files are safetensors. A pickle can run code when it is opened, so none is; the error shows the line that converts one.
+What a file lacks is named. Two things are not in a file of open_clip's, and wrong ones load without a word:
+
+- Its GELU. OpenAI's weights, and those trained from them, want a name that ends in `-quickgelu`. Where the tag, the
+  file or its folder is named by such weights, the other name is refused and the right one shown.
+- Its pixel statistics. They are those on which all published weights of the architecture agree, or those of the tag in
+  the file's name. Where they disagree (ViT-L-14, ViT-H-14) and no tag is in the name, the file is refused.
+
+The licence is what the model card beside the weights, or timm's table, states; otherwise the page where it stands. A
+run keeps it in `bundle/bundle.yaml`: what learns from a teacher may be bound by it.
+
+## A student stands alone
+
+A run that learns in the joint space copies its teacher's text tower, tokenizer and scale into `bundle/` when it
+starts, and needs the teacher no more: CLIP's text tower as one file, every other one in its own library's files, which
+that library opens again. Where the teacher's tokenizer cannot be read, the run says at its start that it will have no
+texts, and why: put the tokenizer's files beside the teacher's weights and start again, or compare texts with the
+teacher itself (`onestage evaluate zero-shot REF`).
+"""
+
+
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"methods.md": methods_page(), "recipes.md": recipes_page()}
+    return {"methods.md": methods_page(), "recipes.md": recipes_page(), "teachers.md": teachers_page()}
 
 
 if __name__ == "__main__":

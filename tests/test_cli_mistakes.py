@@ -42,13 +42,21 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "missing teacher": ("pretrain uta_tiny --data digits --out NEW --teacher AT/nowhere", ["AT/nowhere", "RUN@best"]),
     "teacher without joint space": ("pretrain uta_tiny --data digits --out NEW --teacher AT/run", ["AT/run", "joint"]),
-    "weights to download": (
+    "weights of another GELU": (
         "pretrain uta_tiny --data digits --out NEW --teacher open_clip:ViT-B-32/openai",
-        ["'openai'", "open_clip:NAME/FILE", "never downloaded"],
+        ["'openai'", "open_clip:ViT-B-32-quickgelu/..."],
+    ),
+    "teacher in no file of weights": (
+        "pretrain uta_tiny --data digits --out NEW --teacher timm:test_vit@AT/nothing.yaml",
+        ["nothing.yaml", "expected .safetensors"],
+    ),
+    "teacher that is not there": (
+        "pretrain uta_tiny --data digits --out NEW --teacher hf:AT/nowhere",
+        ["there is no folder AT/nowhere", "hf:OWNER/NAME"],
     ),
     "unknown open_clip model": (
         "pretrain uta_tiny --data digits --out NEW --teacher open_clip:NoSuch/AT/names.txt",
-        ["NoSuch", "open_clip cannot load it"],
+        ["open_clip has no model 'NoSuch'"],
     ),
     "folder without open_clip": (
         "pretrain uta_tiny --data digits --out NEW --teacher open_clip:local-dir:AT/empty",

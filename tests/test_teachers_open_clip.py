@@ -1,81 +1,25 @@
-"""open_clip models from a local folder or file as frozen models, never a download."""
+"""open_clip models from a local folder as frozen models."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import open_clip
 import pytest
 import torch
-from PIL import Image
-from safetensors.torch import save_file
-from torch import Tensor, nn
 from torch.nn import functional
 
 from onestage import api, pretraining
 from onestage.evaluation import class_weights
 from onestage.spec import UserError
-from onestage.teachers import OpenClipTeacher, load
+from onestage.teachers import LibraryTeacher, load
+from published import NATIVE, TIMM, WORDS, picture, pixels_of, published, saved
 
-TEXT = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
-NATIVE = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": TEXT,
-}
-TIMM = {
-    "embed_dim": 24,
-    "vision_cfg": {
-        "image_size": 224,
-        "timm_model_name": "eva02_tiny_patch14_224",
-        "timm_model_pretrained": False,
-        "timm_pool": "token",
-        "timm_proj": None,
-    },
-    "text_cfg": TEXT,
-    "custom_text": True,
-}
 MODELS = {"native": NATIVE, "native with quick GELU": NATIVE | {"quick_gelu": True, "custom_text": True}, "timm": TIMM}
-PIXELS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3], "interpolation": "bicubic", "resize_mode": "shortest"}
-WORDS = ["a red seven", "a small blue three left of a nine", "a photo of a dog"]
 LEAN = {"batch": "4", "workers": "0", "precision": "fp32", "models.student.depth": "1", "models.student.width": "32"}
 PAIR = LEAN | {"models.text.width": "16", "models.text.depth": "1", "models.text.joint": "16"}
-
-
-def registered(folder: Path, name: str, config: Mapping[str, Any]) -> str:
-    """Make a configuration known to open_clip under a name."""
-    (folder / f"{name}.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder / f"{name}.json")
-    return name
-
-
-def random_model(name: str) -> nn.Module:
-    """A registered model with random weights, positions and scale included."""
-    torch.manual_seed(0)
-    model = open_clip.create_model(name)
-    with torch.no_grad():
-        model.logit_scale.fill_(3.0)
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return model.eval()
-
-
-def saved(folder: Path, config: Mapping[str, Any], pixels: Mapping[str, Any] = PIXELS) -> Path:
-    """A folder as open_clip publishes it: configuration, preprocessing and weights."""
-    folder.mkdir(parents=True)
-    model = random_model(registered(folder, f"onestage-{folder.parent.name}-{folder.name}", config))
-    size = config["vision_cfg"]["image_size"]
-    preprocess = {"size": [size, size], **pixels}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
-    save_file(
-        {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -85,29 +29,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: saved(root / kind.replace(" ", "_"), config) for kind, config in MODELS.items()}
 
 
-def picture(size: int) -> Image.Image:
-    """A smooth picture, so that two ways of resizing agree."""
-    small = np.random.default_rng(3).integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    return Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC)
-
-
-def pixels_of(image: Image.Image) -> Tensor:
-    """(1, 3, side, side) in [0, 1]."""
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None] / 255
-
-
-def published(folder: Path) -> tuple[Any, Any]:
-    """The model and its preprocessing, by open_clip alone."""
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
-    return model.eval(), preprocess
-
-
 @pytest.mark.parametrize("kind", MODELS)
 @torch.no_grad()
 def test_the_pooled_joint_row_is_encode_image(kind: str, folders: dict[str, Path]) -> None:
     model, preprocess = published(folders[kind])
     teacher = load(f"open_clip:local-dir:{folders[kind]}")
-    assert isinstance(teacher, OpenClipTeacher)
+    assert isinstance(teacher, LibraryTeacher)
     image = picture(teacher.size)
     answer = teacher.tokens(pixels_of(image), "joint")
     torch.testing.assert_close(answer.pooled, model.encode_image(preprocess(image)[None]), atol=1e-5, rtol=1e-5)
@@ -171,67 +98,6 @@ def test_a_teacher_is_frozen(folders: dict[str, Path]) -> None:
     assert modules and not any(module.training for module in modules)
     assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
     assert not teacher.tokens(torch.rand(1, 3, 32, 32, requires_grad=True), "joint").rows.requires_grad
-
-
-def test_by_name_and_file(folders: dict[str, Path], tmp_path: Path) -> None:
-    """The same weights, with open_clip's default statistics, which are CLIP's."""
-    name = registered(tmp_path, "onestage-by-name", NATIVE)
-    by_name = load(f"open_clip:{name}/{folders['native'] / 'open_clip_model.safetensors'}")
-    by_folder = load(f"open_clip:local-dir:{folders['native']}")
-    assert by_name.text(WORDS).equal(by_folder.text(WORDS))
-    assert (by_name.statistics, by_folder.statistics) == ("clip", "own")
-    image = torch.rand(1, 3, 32, 32)
-    assert not torch.allclose(by_name.tokens(image, "joint").pooled, by_folder.tokens(image, "joint").pooled)
-
-
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "averaged native": (NATIVE | {"vision_cfg": NATIVE["vision_cfg"] | {"pool_type": "avg"}}, "class token"),
-    "averaged timm": (TIMM | {"vision_cfg": TIMM["vision_cfg"] | {"timm_pool": "avg"}}, "class token"),
-    "projected timm": (TIMM | {"vision_cfg": TIMM["vision_cfg"] | {"timm_proj": "linear"}}, "class token"),
-    "texts seen both ways": (NATIVE | {"text_cfg": TEXT | {"no_causal_mask": True}}, "masks or pools"),
-    "texts pooled first": (NATIVE | {"text_cfg": TEXT | {"pool_type": "first"}}, "masks or pools"),
-    "another tokenizer": (NATIVE | {"text_cfg": TEXT | {"tokenizer_kwargs": {"clean": "lower"}}}, "tokenizer"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_refused_with_the_reason(kind: str, tmp_path: Path) -> None:
-    config, reason = REFUSED[kind]
-    folder = saved(tmp_path / kind.replace(" ", "_"), config)
-    with pytest.raises(UserError, match=reason) as caught:
-        load(f"open_clip:local-dir:{folder}")
-    assert str(folder) in str(caught.value)
-
-
-def test_a_text_tower_from_elsewhere_is_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What open_clip builds where `hf_model_name` is set is no TextTransformer."""
-
-    def foreign(name: str, pretrained: str | None, device: str) -> tuple[nn.Module, None]:
-        model = open_clip.create_model(name)
-        model.text = nn.Embedding(4, 4)
-        return model, None
-
-    monkeypatch.setattr(open_clip, "create_model_from_pretrained", foreign)
-    with pytest.raises(UserError, match="text towers of kind Embedding are not supported"):
-        load(f"open_clip:local-dir:{folders['native with quick GELU']}")
-
-
-def test_what_is_not_there(folders: dict[str, Path], tmp_path: Path) -> None:
-    weights = folders["native"] / "open_clip_model.safetensors"
-    (tmp_path / "open_clip_config.json").write_text("{}")
-    for reference, said in {
-        "open_clip:ViT-B-32/openai": "'openai' is not a file",
-        "open_clip:ViT-B-32": "expected open_clip:NAME/FILE",
-        f"open_clip:no-such-model/{weights}": "open_clip cannot load it",
-        f"open_clip:ViT-B-32/{weights}": "open_clip cannot load it",
-        f"open_clip:local-dir:{tmp_path}/nowhere": "open_clip_config.json",
-        f"open_clip:local-dir:{tmp_path}": "open_clip cannot load it",
-        f"{tmp_path}/nowhere": "there is no such folder",
-        f"{tmp_path}": "it holds no run.yaml",
-    }.items():
-        with pytest.raises(UserError, match=said) as caught:
-            load(reference)
-        assert str(caught.value).startswith(reference)
 
 
 def trained(out: Path, recipe: str, steps: int, settings: Mapping[str, str], **given: str) -> Path:

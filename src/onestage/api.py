@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json as jsonlib
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,21 +22,23 @@ from onestage.engine.together import joined, together
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
 from onestage.objective import Frozen
-from onestage.pretraining import Progressed, Recipe, check_recipe, pictures_of
-from onestage.pretraining.directory import refuse_taken
+from onestage.pretraining import Recipe, check_recipe, pictures_of
+from onestage.pretraining.seeds import parse_seeds
 from onestage.recipes import describe
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
 from onestage.storage import write_atomic
-from onestage.teachers import OpenClipTeacher, RunTeacher, load, load_random, parse_run
+from onestage.teachers import COLUMNS, REFERENCES, TABLE, AnyTeacher, LibraryTeacher, load, load_random, parse_run
 
 Given = str | Path | Recipe
 
 
-def ls(what: Literal["recipes", "methods", "evaluations", "sources"] = "recipes") -> str:
+def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources"] = "recipes") -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS)
+    if what == "teachers":
+        return describe.columns(list(REFERENCES)) + "\n\n" + describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
     if what == "sources":
@@ -111,7 +111,7 @@ def pretrain(
         if seeds is None:
             pretraining.start(made, folder, sys.argv, _say)
         else:
-            _pretrain_seeds(made, folder, together(lambda: _seeds(seeds)))
+            _pretrain_seeds(made, folder, together(lambda: parse_seeds(seeds)))
     return folder
 
 
@@ -224,7 +224,7 @@ def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
 
 def _options(
     task: str,
-    frozen: RunTeacher | OpenClipTeacher,
+    frozen: AnyTeacher,
     classes: str | None,
     prompt: Sequence[str],
     pool: str,
@@ -251,21 +251,11 @@ def _bank(task: str, reference: str, frozen: object, train: str | None) -> Sourc
         return None
     if train is not None:
         return open_source(train)
-    if isinstance(frozen, OpenClipTeacher):
+    if isinstance(frozen, LibraryTeacher):
         raise UserError(f"{task}: give --train SRC, data with labels or masks to learn from; {reference} names none")
     source = pretraining.read_run(parse_run(reference)[0]).data
     assert source is not None, "a run was trained on something"
     return open_source(source)
-
-
-def _seeds(seeds: str | Sequence[int]) -> list[int]:
-    try:
-        numbers = [int(seed) for seed in (seeds.split(",") if isinstance(seeds, str) else seeds)]
-    except ValueError:
-        raise UserError(f"--seeds {seeds}: expected whole numbers with commas, such as 0,1,2") from None
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise UserError(f"--seeds {seeds}: expected different numbers, one for each run, such as 0,1,2")
-    return numbers
 
 
 def _folder_for(file: Path) -> None:
@@ -274,24 +264,6 @@ def _folder_for(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error}). Choose another place.") from None
-
-
-def _pretrain_seeds(made: Recipe, folder: Path, numbers: list[int]) -> None:
-    """A run for each seed, and how far their results lie apart."""
-    together(lambda: refuse_taken(folder))
-    finished = [
-        pretraining.start(dataclasses.replace(made, seed=seed), folder / f"seed_{seed}", sys.argv, _say)
-        for seed in numbers
-    ]
-    if rank() == 0:
-        write_atomic(folder / "seeds.json", jsonlib.dumps(_spread(numbers, finished), indent=1) + "\n")
-
-
-def _spread(seeds: list[int], finished: list[Progressed]) -> dict[str, Any]:
-    """Mean and standard deviation of the best watched value over seeds."""
-    best = [run.best for run in finished if run.best is not None]
-    spread = {"mean": statistics.fmean(best), "std": statistics.stdev(best) if len(best) > 1 else 0.0} if best else {}
-    return {"seeds": seeds, "best": best, **spread}
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,7 @@ from onestage.cli.verb import Settings, Verb
 
 HELP = """onestage: multimodal visual pre-training in one stage, on one objective
 
-  onestage ls [recipes|methods|evaluations|sources]   what there is; methods prints the table
+  onestage ls [recipes|methods|teachers|sources|...]  what there is; methods prints the table
   onestage show RECIPE                                the resolved recipe, its terms, parameters and FLOPs
   onestage cp RECIPE my.yaml                          a recipe to edit
   onestage check RECIPE --data SRC                    every mistake that would waste hours, found in seconds

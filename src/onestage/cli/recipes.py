@@ -15,8 +15,8 @@ from onestage.cli.verb import Settings, Verb
 class Ls(Verb):
     """What there is."""
 
-    what: Positional[Literal["recipes", "methods", "evaluations", "sources"]] = "recipes"
-    """recipes by name, the table of methods, evaluations, or the kinds of data"""
+    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources"]] = "recipes"
+    """recipes by name, the table of methods, the kinds of teachers, evaluations, or the kinds of data"""
 
     def run(self, settings: Settings) -> int:
         from onestage import api

@@ -28,7 +28,7 @@ class Pretrain(Verb):
     val: str | None = None
     """validation data, watched during training where the recipe says so"""
     teacher: str | None = None
-    """the frozen teacher, where the method has one: a run, or open_clip:NAME/FILE"""
+    """the frozen teacher, where the method has one: a run, open_clip:..., timm:... or hf:... (onestage ls teachers)"""
     init: str | None = None
     """a run whose weights the encoders start from"""
     steps: int | None = None

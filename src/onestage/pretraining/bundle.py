@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import Tensor
+from typing import NamedTuple
 
 from onestage.encoders import ClipText
-from onestage.encoders.words import Tokenizer
 from onestage.likelihood.tempered import Tempered
 from onestage.objective import Ema, Frozen
 from onestage.pretraining.directory import licences
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe
+from onestage.spec import UserError
 from onestage.targets import Encoded, Table
 from onestage.targets.table import TableTarget
 from onestage.teachers import BundleSpec, RunTeacher, TextSide, write_bundle
 from onestage.teachers.category import CategorySide, TableHead
-from onestage.teachers.run import Text
+from onestage.teachers.text import ClipWords, TextTower
 
 
-def save_bundle(prepared: Prepared, run: Path) -> None:
+class Described(NamedTuple):
+    """What a run's model is, the text tower that it copies from its teacher, and why there is none."""
+
+    bundle: BundleSpec
+    copied: TextTower | None
+    lack: str
+
+
+def save_bundle(prepared: Prepared, run: Path, say=print) -> None:  # noqa: ANN001
     """Write the bundle of a run: the text tower is copied from the teacher, or named where the run trains it."""
-    bundle, text = describe(prepared)
-    write_bundle(run, bundle, text, prepared.source.classes if bundle.category else ())
+    found = describe(prepared)
+    if found.lack:
+        say(f"this run will have no texts (no zero-shot, no retrieval): {found.lack}")
+    write_bundle(run, found.bundle, found.copied, prepared.source.classes if found.bundle.category else ())
 
 
-def describe(prepared: Prepared) -> tuple[BundleSpec, dict[str, Tensor] | None]:
-    """The bundle of a run, and the weights of its text tower where they are copied."""
+def describe(prepared: Prepared) -> Described:
+    """The bundle of a run as it is to be written."""
     recipe, method = prepared.recipe, prepared.recipe.method
     term = method.joint
-    side, weights = _text(prepared, term)
+    side, copied, lack = _text(prepared, term)
     averages = [name for name, role in method.encoders.items() if isinstance(role, Ema) and role.of == recipe.student]
     bundle = BundleSpec(
         encoder=recipe.models[recipe.student],
@@ -43,23 +52,27 @@ def describe(prepared: Prepared) -> tuple[BundleSpec, dict[str, Tensor] | None]:
         category=_category(recipe),
         licence=licences(dict(prepared.teachers)),
     )
-    return bundle, weights
+    return Described(bundle, copied, lack)
 
 
 def live(prepared: Prepared) -> RunTeacher:
     """The model as it is now, to be watched while it trains; its encoder must be in evaluation mode."""
-    bundle, weights = describe(prepared)
+    bundle, text, _ = describe(prepared)
     objective = prepared.objective
     head = objective.predictor(bundle.head_of) if bundle.head_of else None
-    text = _live_text(prepared, bundle, weights) if bundle.text else None
+    side = bundle.text
+    if side is not None and side.trained_as is not None:
+        assert isinstance(side.encoder, ClipText), "a run trains CLIP's text tower"
+        text = ClipWords(side.encoder, objective.encoder(side.trained_as))
+    scale = side.scale if side is not None else 1.0
     categories = _live_categories(prepared, bundle.category) if bundle.category else None
-    return RunTeacher("live", bundle, objective.encoder(bundle.name), head, text, categories)
+    return RunTeacher("live", bundle, objective.encoder(bundle.name), head, text, scale, categories)
 
 
 def _category(recipe: Recipe) -> CategorySide | None:
     """The first term that teaches the student categories."""
     for name, term in recipe.method.terms.items():
-        if isinstance(term.target, Table) and recipe.method.inputs[term.x].encoder == recipe.student:
+        if isinstance(term.target, Table) and recipe.method.input_of(term).encoder == recipe.student:
             return CategorySide(term=name, predictor=term.predictor, likelihood=term.likelihood)
     return None
 
@@ -71,31 +84,29 @@ def _live_categories(prepared: Prepared, side: CategorySide) -> TableHead:
     return TableHead(objective.predictor(side.term), table, likelihood, prepared.source.classes)
 
 
-def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, dict[str, Tensor] | None]:
+def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, TextTower | None, str]:
     recipe, method = prepared.recipe, prepared.recipe.method
     if term is None:
-        return None, None
+        return None, None, ""
     target = method.terms[term].target
     assert isinstance(target, Encoded), "a joint term explains an encoder's rows"
     if isinstance(method.encoders[target.encoder], Frozen):
-        copied = prepared.teachers[target.encoder].text_weights()
-        if copied is None:
-            return None, None
-        side, weights = copied
-        templates = recipe.templates or side.templates
-        return TextSide(encoder=side.encoder, scale=side.scale, templates=templates), weights
+        return _copied(prepared, target.encoder)
     encoder = recipe.models[target.encoder]
     if not isinstance(encoder, ClipText):
-        return None, None
+        return None, None, ""
     side = TextSide(encoder=encoder, trained_as=target.encoder, scale_of=term, templates=recipe.templates)
-    return side, None
+    return side, None, ""
 
 
-def _live_text(prepared: Prepared, bundle: BundleSpec, weights: dict[str, Tensor] | None) -> Text:
-    side = bundle.text
-    assert side is not None
-    if side.trained_as is not None:
-        return Text(side, prepared.objective.encoder(side.trained_as), Tokenizer(side.encoder.context), side.scale)
-    encoder = side.encoder.build(frozenset())
-    encoder.load_state_dict(weights or {})
-    return Text(side, encoder.eval().to(prepared.device), Tokenizer(side.encoder.context), side.scale)
+def _copied(prepared: Prepared, name: str) -> tuple[TextSide | None, TextTower | None, str]:
+    """The text tower of a teacher; where its tokenizer is missing, what it says of that."""
+    teacher = prepared.teachers[name]
+    try:
+        text = teacher.text_tower()
+    except UserError as error:
+        return None, None, str(error)
+    if text is None:
+        return None, None, ""
+    templates = prepared.recipe.templates or teacher.templates
+    return TextSide(encoder=text.spec, scale=teacher.scale, templates=templates), text, ""

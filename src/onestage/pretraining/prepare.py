@@ -22,10 +22,8 @@ from onestage.pretraining.resolve import answers_of, resolve
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source
 from onestage.spec import UserError
-from onestage.teachers import FORMS, OpenClipTeacher, RunTeacher, load
+from onestage.teachers import FORMS, AnyTeacher, load
 from onestage.types import Batch, Tokens
-
-AnyTeacher = RunTeacher | OpenClipTeacher
 
 
 class Prepared(NamedTuple):

@@ -44,16 +44,16 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     if init is not None:
         matched = together(lambda: initialise_from(prepared.objective, prepared.recipe, init))
         say(f"--init {init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
-    together(lambda: _found(prepared, out, command))
+    together(lambda: _found(prepared, out, command, say))
     say(scale_note(recipe.optimiser, recipe.batch))
     return run_loop(prepared, out, Progressed(), evaluations(recipe))
 
 
-def _found(prepared: Prepared, out: Path, command: list[str]) -> None:
+def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # noqa: ANN001
     """Write what a run is before its first step; one process does."""
     if rank() == 0:
         create(out, prepared.recipe, command)
-        save_bundle(prepared, out)
+        save_bundle(prepared, out, say)
         write_checkpoint(prepared, out, Progressed())
 
 
@@ -76,7 +76,7 @@ def _go_on(run: Path, say) -> tuple[Prepared, Progressed]:  # noqa: ANN001
     path = latest(run / "checkpoints")
     prepared = prepare(recipe, run / "quarantine.jsonl")
     if rank() == 0 and not (run / "bundle" / "bundle.yaml").is_file():
-        save_bundle(prepared, run)
+        save_bundle(prepared, run, say)
     if path is None:
         say(f"{run}: no complete checkpoint yet, starting at step 0")
         if recipe.init is not None:

@@ -1,8 +1,12 @@
 """Frozen models by reference. They stay outside the objective, its wrappers and its checkpoints.
 
 RUN[@STEP|@best][:student|:ema]     a run of ours
+open_clip:NAME/TAG                  published weights of an open_clip architecture
 open_clip:NAME/FILE                 an open_clip architecture with a local file of weights
 open_clip:local-dir:DIR             a folder with open_clip_config.json and its weights
+timm:NAME[@FILE]                    published weights of a timm model, or a local file of them
+timm:local-dir:DIR                  a folder with timm's config.json and its weights
+hf:NAME_OR_DIR                      a model of transformers
 """
 
 from __future__ import annotations
@@ -14,13 +18,15 @@ import torch
 from onestage.roles import Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
-from onestage.teachers.open_clip import OpenClipTeacher, load_open_clip
+from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
+from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.run import RunTeacher, load_run
 
-FORMS = "a run folder (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/FILE or open_clip:local-dir:DIR"
+AnyTeacher = RunTeacher | LibraryTeacher
+LIBRARIES = ("open_clip:", "timm:", "hf:")
 
 
-def load(reference: str, device: torch.device | None = None) -> RunTeacher | OpenClipTeacher:
+def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
     """A frozen model.
 
     Raises:
@@ -28,14 +34,24 @@ def load(reference: str, device: torch.device | None = None) -> RunTeacher | Ope
     """
     device = device or torch.device("cpu")
     if reference.startswith("open_clip:"):
-        return _open_clip(reference, device)
+        from onestage.teachers.open_clip import load_open_clip
+
+        return load_open_clip(reference, device)
+    if reference.startswith("timm:"):
+        from onestage.teachers.timm import load_timm
+
+        return load_timm(reference, device)
+    if reference.startswith("hf:"):
+        from onestage.teachers.hf import load_hf
+
+        return load_hf(reference, device)
     run, step, which = parse_run(reference)
     return load_run(run, step, which, None, device)
 
 
 def load_random(reference: str, seed: int, device: torch.device | None = None) -> RunTeacher:
     """The model of a run with its image encoder drawn at random: the baseline of an evaluation."""
-    if reference.startswith("open_clip:"):
+    if reference.startswith(LIBRARIES):
         raise UserError(f"{reference}: a random baseline is drawn for runs only")
     run, step, which = parse_run(reference)
     return load_run(run, step, which, seed, device or torch.device("cpu"))
@@ -60,26 +76,14 @@ def parse_run(reference: str) -> tuple[Path, str | None, str]:
     return Path(path), step, which
 
 
-def _open_clip(reference: str, device: torch.device) -> OpenClipTeacher:
-    rest = reference.removeprefix("open_clip:")
-    if rest.startswith("local-dir:"):
-        folder = Path(rest.removeprefix("local-dir:"))
-        if not (folder / "open_clip_config.json").is_file():
-            raise UserError(f"{reference}: {folder} holds no open_clip_config.json")
-        return load_open_clip(reference, f"local-dir:{folder}", None, device)
-    name, _, file = rest.partition("/")
-    if not file or not Path(file).is_file():
-        raise UserError(
-            f"{reference}: expected open_clip:NAME/FILE with a file of weights on this machine; "
-            f"'{file}' is not a file. Weights are never downloaded."
-        )
-    return load_open_clip(reference, name, file, device)
-
-
 __all__ = [
+    "COLUMNS",
     "FORMS",
+    "REFERENCES",
+    "TABLE",
+    "AnyTeacher",
     "BundleSpec",
-    "OpenClipTeacher",
+    "LibraryTeacher",
     "RunTeacher",
     "Teacher",
     "TextSide",

@@ -1,7 +1,8 @@
 """The bundle of a run: what turns its checkpoints into a model that stands alone, with a text tower where it has one.
 
 bundle/bundle.yaml        how to build the image encoder, its head into the joint space, and the text tower
-bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself
+bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself and it is CLIP's
+bundle/text/              the same where it is another one: in its own library's files, with its tokenizer
 bundle/classes.json       the names of its categories, where it learned some
 """
 
@@ -11,14 +12,16 @@ import json
 from pathlib import Path
 from typing import final
 
+import torch
 from torch import Tensor
 
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipText, EncoderSpec
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
-from onestage.storage import read_safetensors, write_atomic, write_safetensors
+from onestage.storage import read_safetensors, write_atomic
 from onestage.teachers.category import CategorySide
+from onestage.teachers.text import WEIGHTS, TextSpec, TextTower, clip_words
 
 
 @final
@@ -26,7 +29,7 @@ from onestage.teachers.category import CategorySide
 class TextSide:
     """The text tower that shares the image encoder's joint space."""
 
-    encoder: ClipText
+    encoder: TextSpec
     trained_as: str | None = None
     """Its name among the run's own encoders; empty where it was copied from a teacher."""
     scale_of: str | None = None
@@ -55,12 +58,12 @@ class BundleSpec:
     licence: str = "unknown"
 
 
-def write_bundle(run: Path, bundle: BundleSpec, text: dict[str, Tensor] | None, classes: tuple[str, ...] = ()) -> None:
-    """Write the bundle of a run; `text` are the weights of a copied text tower, `classes` the categories' names."""
+def write_bundle(run: Path, bundle: BundleSpec, text: TextTower | None, classes: tuple[str, ...] = ()) -> None:
+    """Write the bundle of a run, the text tower that it copies from its teacher, and its categories' names."""
     folder = run / "bundle"
     folder.mkdir(parents=True, exist_ok=True)
     if text is not None:
-        write_safetensors(folder / "text.safetensors", text)
+        text.save(folder)
     if classes:
         write_atomic(folder / "classes.json", json.dumps(classes, ensure_ascii=False, indent=0) + "\n")
     write_atomic(folder / "bundle.yaml", to_yaml(bundle))
@@ -78,12 +81,30 @@ def read_bundle(run: Path) -> BundleSpec:
     return from_plain(BundleSpec, read_yaml(path), str(path))
 
 
-def read_text_weights(run: Path) -> dict[str, Tensor]:
-    """The copied text tower's weights."""
-    return read_safetensors(run / "bundle" / "text.safetensors")
-
-
 def read_names(run: Path) -> tuple[str, ...]:
     """The names of the run's categories; empty where its data named none."""
     path = run / "bundle" / "classes.json"
     return read_classes(path) if path.is_file() else ()
+
+
+def open_text(run: Path, side: TextSide, trained: dict[str, Tensor] | None, device: torch.device) -> TextTower:
+    """The text tower of a run.
+
+    Args:
+        trained: its weights where the run trained it; None where the bundle holds a copy.
+
+    Raises:
+        UserError: when its files are missing or damaged, or their library is not installed.
+    """
+    folder = run / "bundle"
+    if isinstance(side.encoder, ClipText):
+        return clip_words(side.encoder, read_safetensors(folder / WEIGHTS) if trained is None else trained, device)
+    if side.encoder.library == "open_clip":
+        from onestage.teachers import text_open_clip
+
+        return text_open_clip.open_text(folder, device)
+    try:
+        from onestage.teachers import text_hf
+    except ImportError:
+        raise UserError(f"{run}: its text tower is one of transformers: pip install 'onestage[hf]'") from None
+    return text_hf.open_text(folder, device)

@@ -1,171 +1,204 @@
-"""An open_clip model from local files as a frozen model: dense rows and the pooled row, raw and in the joint space.
+"""open_clip's models by name and tag, by name and file, or from a folder as open_clip publishes it.
 
-A CLS-pooled tower projects every row as it projects its class token (EVA, arXiv:2211.07636, sec. 2.1; UTA sec. 2.2),
-so the pooled joint row equals `encode_image`. Towers that pool otherwise are refused with the reason.
+A file does not say how its pixels were normalised or which GELU it was trained with; open_clip's table of published
+weights does. A file is therefore held against the tags of its architecture, and refused where they disagree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, final
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import open_clip
 import torch
-from jaxtyping import Float
+from open_clip.pretrained import download_pretrained_from_hf
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import TextTransformer, VisionTransformer
-from torch import Tensor, nn
+from open_clip.transformer import VisionTransformer
+from torch import nn
 
-from onestage.encoders import ClipText
-from onestage.encoders.words import Tokenizer
-from onestage.layers.normalise import STATISTICS
-from onestage.ops import place_of
-from onestage.roles import Space, Teacher
-from onestage.spec import UserError
-from onestage.teachers.bundle import TextSide
-from onestage.teachers.resize import Interpolation, to_size, whole
-from onestage.types import Grid, Tokens
+from onestage.spec import UserError, suggest
+from onestage.teachers.files import licence_in, licence_of, need_safetensors, one_line, weights_in
+from onestage.teachers.library import LibraryTeacher
+from onestage.teachers.text_open_clip import CONFIG, text_of
+from onestage.teachers.tower import Pixels, Tower
+from onestage.teachers.tower_clip import ClipTower, CocaTower
+from onestage.teachers.tower_timm import TimmTower
 
-
-@final
-class OpenClipTeacher(Teacher):
-    """A frozen open_clip model with its own size, interpolation and normalisation."""
-
-    def __init__(
-        self, reference: str, model: Any, text: tuple[ClipText, TextTransformer], device: torch.device
-    ) -> None:
-        self.reference = reference
-        self.model: Any = model.requires_grad_(False).eval().to(device)
-        self.tower: Any = model.visual
-        native = isinstance(model.visual, VisionTransformer)
-        self.trunk = None if native else self.tower.trunk
-        config = self.tower.preprocess_cfg
-        size = config["size"]
-        self.size = int(size[0] if isinstance(size, (tuple, list)) else size)
-        self.interpolation: Interpolation = "bilinear" if config["interpolation"] == "bilinear" else "bicubic"
-        self.mean = torch.tensor(config["mean"], device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(config["std"], device=device).view(1, 3, 1, 1)
-        grid = self.tower.grid_size if self.trunk is None else self.trunk.patch_embed.grid_size
-        self.grid: Grid = (int(grid[0]), int(grid[1]))
-        self.prefix = 1 if self.trunk is None else int(self.trunk.num_prefix_tokens)
-        self.licence = "see the model card of the weights"
-        self.scale = float(model.logit_scale.exp())
-        self.has_text = self.has_joint = True
-        self.statistics = _statistics(config["mean"], config["std"])
-        self.templates: tuple[str, ...] = ()
-        self.text_spec = text[0]
-        self.text_tower = text[1].requires_grad_(False).eval().to(device)
-        self.tokenizer = Tokenizer(self.text_spec.context)
-
-    def parts(self) -> tuple[nn.Module, ...]:
-        return (self.model, self.text_tower)
-
-    def width(self, space: Space) -> int:
-        if space == "joint":
-            return self.text_spec.joint
-        return int(self.tower.ln_post.normalized_shape[0] if self.trunk is None else self.trunk.embed_dim)
-
-    @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
-        images = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std
-        rows = self._native(images) if self.trunk is None else self.trunk.forward_features(images)
-        if space == "joint":
-            rows = rows @ self.tower.proj if self.trunk is None else self.trunk.head(self.trunk.fc_norm(rows))
-        patches = rows[:, self.prefix :]
-        cells = torch.arange(patches.shape[1], device=pixels.device).expand(pixels.shape[0], -1)
-        return Tokens(patches, rows[:, 0], place_of(cells), self.grid, whole(pixels))
-
-    @torch.no_grad()
-    def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
-        return self.text_tower(self.tokenizer(texts).to(self.mean.device))
-
-    def text_weights(self) -> tuple[TextSide, dict[str, Tensor]]:
-        """The text tower as a run copies it."""
-        side = TextSide(encoder=self.text_spec, scale=self.scale)
-        return side, {f"tower.{key}": value for key, value in self.text_tower.state_dict().items()}
-
-    def _native(self, images: Tensor) -> Tensor:
-        answer = self.tower.forward_intermediates(
-            images,
-            indices=1,
-            normalize_intermediates=True,
-            output_fmt="NLC",
-            output_extra_tokens=True,
-            intermediates_only=True,
-        )
-        return torch.cat([answer["image_intermediates_prefix"][-1], answer["image_intermediates"][-1]], dim=1)
+PREFIX = "open_clip:"
+PREFERRED = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+"""In the order in which open_clip chooses among them."""
+STATISTICS = ("mean", "std", "interpolation", "resize_mode")
 
 
-def _statistics(mean: Sequence[float], std: Sequence[float]) -> str:
-    """The name of these statistics, or `own`."""
-    for name, known in STATISTICS.items():
-        if all(abs(a - b) < 1e-6 for a, b in zip([*mean, *std], [*known[0], *known[1]], strict=True)):
-            return name
-    return "own"
+class Found(NamedTuple):
+    """What a reference leads to."""
+
+    name: str
+    weights: str | None
+    """A file; None where open_clip finds it in the folder that `name` names."""
+    preprocess: dict[str, Any]
+    licence: str
 
 
-def load_open_clip(reference: str, name: str, weights: str | None, device: torch.device) -> OpenClipTeacher:
-    """An open_clip model by architecture and file, or `local-dir:DIR`.
+def load_open_clip(reference: str, device: torch.device) -> LibraryTeacher:
+    """An open_clip model: `open_clip:NAME/TAG_OR_FILE` or `open_clip:local-dir:DIR`.
 
     Raises:
-        UserError: when it cannot be loaded, or its tower gives no exact dense rows in the joint space.
+        UserError: when it is not there, does not fit its weights, or is stored as a pickle.
     """
-    import open_clip
-
+    found = _find(reference)
     try:
-        loaded: Any = open_clip.create_model_from_pretrained(name, pretrained=weights, device="cpu")
+        model: Any = open_clip.create_model_from_pretrained(
+            found.name,
+            pretrained=found.weights,
+            device="cpu",
+            image_mean=found.preprocess.get("mean"),
+            image_std=found.preprocess.get("std"),
+            image_interpolation=found.preprocess.get("interpolation"),
+            image_resize_mode=found.preprocess.get("resize_mode"),
+            return_transform=False,
+        )
     except Exception as error:  # open_clip raises many kinds for a wrong name, file or shape
-        raise UserError(f"{reference}: open_clip cannot load it: {' '.join(str(error).split())[:400]}") from None
-    model = loaded[0]
-    model.eval()
-    _check_image_tower(reference, model.visual)
-    _check_tokenizer(reference, open_clip.get_model_config(name) or {})
-    return OpenClipTeacher(reference, model, _text_of(reference, model, open_clip), device)
+        raise UserError(f"{reference}: open_clip cannot load it: {one_line(error)}") from None
+    model.requires_grad_(False).eval()
+    pixels = pixels_of(reference, model.visual)
+    tower = tower_of(reference, model.visual, pixels.size, open_clip.get_model_config(found.name) or {})
+    texts = partial(text_of, reference, model, found.name, device)
+    return LibraryTeacher(reference, tower, pixels, texts, float(model.logit_scale.exp()), found.licence, device)
 
 
-def _check_image_tower(reference: str, visual: nn.Module) -> None:
-    native = isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None
-    timm = isinstance(visual, TimmModel) and visual.trunk.global_pool == "token" and not len(visual.head)
-    if not (native or timm):
+def tower_of(reference: str, visual: nn.Module, size: int, config: dict[str, Any]) -> Tower:
+    """The image tower of an open_clip model.
+
+    Raises:
+        UserError: for a tower that gives no dense rows.
+    """
+    if isinstance(visual, VisionTransformer):
+        return ClipTower(visual) if visual.attn_pool is None else CocaTower(visual)
+    if isinstance(visual, TimmModel):
+        try:
+            return TimmTower(visual.trunk, size, visual.head, config.get("embed_dim"))
+        except UserError as error:
+            raise UserError(f"{reference}: {error}") from None
+    raise UserError(
+        f"{reference}: its image tower ({type(visual).__name__}) ends in an attention pool over a map of features, "
+        "which a cell alone has no exact place in. Use a ViT (CLIP ViT, EVA-CLIP, SigLIP)."
+    )
+
+
+def pixels_of(reference: str, visual: Any) -> Pixels:
+    """How a tower wants its images, from what open_clip attached to it.
+
+    Raises:
+        UserError: for an interpolation that is neither bicubic nor bilinear.
+    """
+    config = visual.preprocess_cfg
+    size = config["size"]
+    side = int(size[0] if isinstance(size, (tuple, list)) else size)
+    if config["interpolation"] not in {"bicubic", "bilinear"}:
+        raise UserError(f"{reference}: its images are resized by '{config['interpolation']}', which is not known here")
+    return Pixels(side, config["interpolation"], tuple(config["mean"]), tuple(config["std"]))
+
+
+def _find(reference: str) -> Found:
+    rest = reference.removeprefix(PREFIX)
+    if rest.startswith("local-dir:"):
+        folder = Path(rest.removeprefix("local-dir:"))
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"{reference}: {folder} holds no {CONFIG}")
+        weights_in(reference, folder, PREFERRED)
+        return Found(f"local-dir:{folder}", None, {}, licence_in(folder))
+    name, _, weights = rest.partition("/")
+    config = open_clip.get_model_config(name)
+    tags = _tags(name)
+    if config is None:
+        raise UserError(f"{reference}: open_clip has no model '{name}'{suggest(name, open_clip.list_models())}")
+    if not weights:
+        raise UserError(f"{reference}: expected open_clip:NAME/TAG_OR_FILE; {name} has {_list(tags)}")
+    file = Path(weights)
+    if file.suffix or file.exists():
+        need_safetensors(reference, file)
+        _check_activation(reference, name, config, _named(file, [*tags, *_tags(_sibling(name))]))
+        return Found(name, str(file), _of_file(reference, name, file, tags), licence_in(file.parent))
+    published = open_clip.get_pretrained_cfg(name, weights)
+    if not published:
+        raise UserError(f"{reference}: '{weights}' is neither a file here nor a tag of {name}, which has {_list(tags)}")
+    _check_activation(reference, name, config, weights)
+    preprocess = {key: published[key] for key in STATISTICS}
+    return Found(name, _download(reference, published), preprocess, licence_of(published["hf_hub"]))
+
+
+def _download(reference: str, published: dict[str, Any]) -> str:
+    """The file of a tag, through open_clip's own hub code (its cache first)."""
+    repository = "/".join(published.get("hf_hub", "").split("/")[:2])
+    if not repository:
+        raise UserError(f"{reference}: this tag is published as a pickle only; convert it and use open_clip:NAME/FILE")
+    try:
+        return str(download_pretrained_from_hf(repository, filename=PREFERRED[0]))
+    except Exception as error:  # the hub raises many kinds
         raise UserError(
-            f"{reference}: its image tower ({type(visual).__name__}) does not pool by its class token, so its rows "
-            "have no exact place in the joint space. Use a CLS-pooled model (CLIP ViT, EVA-CLIP)."
+            f"{reference}: {PREFERRED[0]} of {repository} is neither in the cache nor to be had ({one_line(error)}). "
+            "Fetch it where there is a network, and give the file: open_clip:NAME/FILE."
+        ) from None
+
+
+def _of_file(reference: str, name: str, file: Path, tags: list[str]) -> dict[str, Any]:
+    """How the images of a file are prepared: as its own tag says, or as all tags of the architecture agree."""
+    ways = {tag: {key: open_clip.get_pretrained_cfg(name, tag)[key] for key in STATISTICS} for tag in tags}
+    tag = _named(file, tags)
+    if tag is not None:
+        return ways[tag]
+    different = {str(way): way for way in ways.values()}
+    if len(different) > 1:
+        raise UserError(
+            f"{reference}: the published weights of {name} normalise pixels in {len(different)} ways, and the file's "
+            f"name does not say which of {', '.join(tags)} it is. Put the tag into its name, or use a folder with "
+            "open_clip_config.json: open_clip:local-dir:DIR."
+        )
+    return next(iter(different.values()), {})
+
+
+def _named(file: Path, tags: list[str]) -> str | None:
+    """The longest tag that a file, or else its folder, is named by."""
+    for where in (file.name, file.absolute().parent.name):
+        held = [tag for tag in tags if tag.lower().replace("-", "_") in where.lower().replace("-", "_")]
+        if held:
+            return max(held, key=len)
+    return None
+
+
+def _check_activation(reference: str, name: str, config: dict[str, Any], tag: str | None) -> None:
+    """OpenAI's weights, and those trained from them, need QuickGELU; another GELU loads and is quietly wrong."""
+    sibling = _sibling(name)
+    if tag is None or sibling not in open_clip.list_models():
+        return
+    published = open_clip.get_pretrained_cfg(name, tag) or open_clip.get_pretrained_cfg(sibling, tag)
+    wanted = bool(published.get("quick_gelu", False))
+    if wanted != bool(config.get("quick_gelu", False)):
+        raise UserError(
+            f"{reference}: the weights '{tag}' were trained {'with' if wanted else 'without'} QuickGELU, and {name} "
+            f"is {'without' if wanted else 'with'} it. Use open_clip:{sibling}/..."
         )
 
 
-def _check_tokenizer(reference: str, config: dict[str, Any]) -> None:
-    given = [key for key in ("hf_tokenizer_name", "tokenizer_kwargs") if config.get("text_cfg", {}).get(key)]
-    if given:
-        raise UserError(f"{reference}: its texts are not read by CLIP's own tokenizer ({', '.join(given)} is set)")
+def _sibling(name: str) -> str:
+    """The same architecture with the other GELU."""
+    return name.removesuffix("-quickgelu") if name.endswith("-quickgelu") else f"{name}-quickgelu"
 
 
-def _text_of(reference: str, model: Any, open_clip: Any) -> tuple[ClipText, TextTransformer]:
-    """The text tower alone and its spec; a native CLIP keeps its parts at the top level."""
-    state = open_clip.model.convert_to_custom_text_state_dict(dict(model.state_dict()))
-    weights = {key.removeprefix("text."): value for key, value in state.items() if key.startswith("text.")}
-    tower = getattr(model, "text", None)  # CustomTextCLIP has one, CLIP does not
-    if tower is not None and not isinstance(tower, TextTransformer):
-        raise UserError(f"{reference}: text towers of kind {type(tower).__name__} are not supported")
-    blocks: Any = (model.transformer if tower is None else tower.transformer).resblocks
-    width = weights["token_embedding.weight"].shape[1]
-    quick = isinstance(blocks[0].mlp.gelu, open_clip.transformer.QuickGELU)
-    spec = ClipText(
-        joint=weights["text_projection"].shape[1],
-        width=width,
-        depth=len(blocks),
-        heads=blocks[0].attn.num_heads,
-        mlp_ratio=blocks[0].mlp.c_fc.out_features / width,
-        context=weights["positional_embedding"].shape[0],
-        vocabulary=weights["token_embedding.weight"].shape[0],
-        activation="quick_gelu" if quick else "gelu",
-    )
-    own = spec.build(frozenset()).tower.eval()
-    try:
-        own.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{reference}: its text tower is of a kind that is not supported ({error})") from None
-    probe = Tokenizer(spec.context)(["a red seven left of a small blue three"])
-    with torch.no_grad():  # masks and pooling leave no trace in the weights
-        alike = torch.allclose(own(probe), model.encode_text(probe), rtol=1e-3, atol=1e-4)
-    if not alike:
-        raise UserError(f"{reference}: its text tower masks or pools in a way that is not supported")
-    return spec, own
+def _tags(name: str) -> list[str]:
+    return open_clip.list_pretrained_tags_by_model(name)
+
+
+def _list(tags: list[str]) -> str:
+    return f"the tags {', '.join(tags)}" if tags else "no published tags"

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar, final
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
-from onestage.encoders.words import Tokenizer
 from onestage.roles import Encoder, Predictor, Space, Teacher
 from onestage.spec import UserError
 from onestage.storage import Checkpoint, load_checkpoint
-from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, read_names, read_text_weights
+from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_bundle, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Piece, Tokens, View, Wanted
-
-M = TypeVar("M", bound=nn.Module)
-
-
-class Text(NamedTuple):
-    """A text tower ready for use."""
-
-    spec: TextSide
-    encoder: Encoder
-    tokenizer: Tokenizer
-    scale: float
 
 
 @final
@@ -42,21 +31,22 @@ class RunTeacher(Teacher):
         bundle: BundleSpec,
         encoder: Encoder,
         head: Predictor | None,
-        text: Text | None,
+        text: TextTower | None,
+        scale: float,
         categories: TableHead | None,
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.head, self._text = encoder, head, text
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
-        self.scale = text.scale if text else 1.0
+        self.scale = scale
         self.has_text = text is not None
         self.has_joint = bundle.joint is not None
-        self.templates = text.spec.templates if text else ()
+        self.templates = bundle.text.templates if bundle.text else ()
         self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
 
     def parts(self) -> tuple[nn.Module, ...]:
-        found = (self.encoder, self.head, self._text.encoder if self._text else None, self.categories)
+        found = (self.encoder, self.head, *(self._text.parts() if self._text else ()), self.categories)
         return tuple(part for part in found if part is not None)
 
     def width(self, space: Space) -> int:
@@ -86,17 +76,11 @@ class RunTeacher(Teacher):
     def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
         if self._text is None:
             raise UserError(f"{self.reference}: this run has no text tower, so texts cannot be compared with images")
-        words = self._text.tokenizer.words(texts)
-        device = next(self._text.encoder.parameters()).device
-        return self._text.encoder({"text": Piece(view=None, words=words._replace(ids=words.ids.to(device)))}).pooled
+        return self._text.embed(texts)
 
-    def text_weights(self) -> tuple[TextSide, dict[str, Tensor]] | None:
-        """The text tower as another run copies it."""
-        if self._text is None:
-            return None
-        side = self._text.spec
-        kept = TextSide(encoder=side.encoder, scale=self._text.scale, templates=side.templates)
-        return kept, dict(self._text.encoder.state_dict())
+    def text_tower(self) -> TextTower | None:
+        """Its text tower, as another run copies it."""
+        return self._text
 
 
 def load_run(run: Path, step: str | None, which: str, seed: int | None, device: torch.device) -> RunTeacher:
@@ -129,35 +113,28 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
             _fill(head, weights, f"predictors.{bundle.head_of}.")
         if categories is not None and bundle.category is not None:
             _fill_categories(categories, bundle.category.term, weights)
-    text = _text_side(run, bundle.text, checkpoint, device) if bundle.text is not None else None
-    reference = f"{run}" + (f"@{step}" if step else "")
+    text, scale = _text(run, bundle.text, checkpoint, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
-        reference,
+        f"{run}" + (f"@{step}" if step else ""),
         bundle,
         freeze(encoder, device),
         head and freeze(head, device),
         text,
+        scale,
         categories and freeze(categories, device),
     )
 
 
-def freeze(module: M, device: torch.device) -> M:
-    """A module in evaluation mode, without gradients, on its device."""
-    module.requires_grad_(False).eval().to(device)
-    return module
-
-
-def _text_side(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.device) -> Text:
-    encoder = side.encoder.build(frozenset())
+def _text(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.device) -> tuple[TextTower, float]:
+    """The text tower of a run and the scale of its logits."""
     weights = checkpoint.tensors["model"]
+    own = None
     if side.trained_as is not None:
-        _fill(encoder, weights, f"encoders.{side.trained_as}.")
-    else:
-        encoder.load_state_dict(read_text_weights(run))
+        own = _under(weights, f"encoders.{side.trained_as}.")
     scale = side.scale
     if side.scale_of is not None:
         scale = float(weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
-    return Text(side, freeze(encoder, device), Tokenizer(side.encoder.context), scale)
+    return open_text(run, side, own, device), scale
 
 
 def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[str, Tensor]) -> TableHead:
@@ -173,6 +150,10 @@ def _fill_categories(head: TableHead, term: str, weights: dict[str, Tensor]) -> 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
     """Load the weights under a prefix; a mask token that only training needs is left out."""
-    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    own = _under(weights, prefix)
     own.pop("mask.token", None)
     module.load_state_dict(own)
+
+
+def _under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

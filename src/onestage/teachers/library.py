@@ -1,0 +1,98 @@
+"""A model of another library as a frozen model: its image tower, its own pixels, and its texts where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from onestage.layers.normalise import STATISTICS
+from onestage.ops import place_of
+from onestage.roles import Space, Teacher
+from onestage.spec import UserError
+from onestage.teachers.resize import Interpolation, to_size, whole
+from onestage.teachers.text import TextTower
+from onestage.teachers.tower import Pixels, Tower
+from onestage.types import Tokens
+
+
+@final
+class LibraryTeacher(Teacher):
+    """A frozen model with its own size, interpolation and normalisation.
+
+    Args:
+        read_texts: opens the text tower and its tokenizer when a text is first asked for; None where there is none.
+        scale: exp of the logit scale.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        tower: Tower,
+        pixels: Pixels,
+        read_texts: Callable[[], TextTower] | None,
+        scale: float,
+        licence: str,
+        device: torch.device,
+    ) -> None:
+        self.reference, self.licence, self.scale = reference, licence, scale
+        self.tower = tower.requires_grad_(False).eval().to(device)
+        self.grid, self.size = tower.grid, pixels.size
+        self.interpolation: Interpolation = pixels.interpolation
+        self.mean = torch.tensor(pixels.mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(pixels.std, device=device).view(1, 3, 1, 1)
+        self.statistics = _statistics(pixels)
+        self.has_joint = tower.joint is not None
+        self.has_text = read_texts is not None
+        self.templates: tuple[str, ...] = ()
+        self._read_texts = read_texts
+        self._texts: TextTower | None = None
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        return (self.tower, *(self._texts.parts() if self._texts is not None else ()))
+
+    def width(self, space: Space) -> int:
+        if space == "raw":
+            return self.tower.width
+        if self.tower.joint is None:
+            raise UserError(
+                f"{self.reference}: it cannot be asked for rows in a space shared with texts: {self.tower.lack}. "
+                "Use space: raw, or a model pooled by its class token (CLIP, EVA-CLIP) or by attention (SigLIP)."
+            )
+        return self.tower.joint
+
+    @torch.no_grad()
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
+        self.width(space)
+        images = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std
+        rows = self.tower.raw(images) if space == "raw" else self.tower.projected(images)
+        cells = torch.arange(rows.patches.shape[1], device=pixels.device).expand(pixels.shape[0], -1)
+        return Tokens(rows.patches, rows.pooled, place_of(cells), self.grid, whole(pixels))
+
+    @torch.no_grad()
+    def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
+        tower = self.text_tower()
+        if tower is None:
+            raise UserError(f"{self.reference}: it has no text tower, so texts cannot be compared with images")
+        return tower.embed(texts)
+
+    def text_tower(self) -> TextTower | None:
+        """Its text tower, opened when first asked for, as a run copies it.
+
+        Raises:
+            UserError: when its tokenizer cannot be had, saying what is missing.
+        """
+        if self._texts is None and self._read_texts is not None:
+            self._texts = self._read_texts()
+        return self._texts
+
+
+def _statistics(pixels: Pixels) -> str:
+    """The name of these statistics, or `own`."""
+    for name, known in STATISTICS.items():
+        if all(abs(a - b) < 1e-6 for a, b in zip([*pixels.mean, *pixels.std], [*known[0], *known[1]], strict=True)):
+            return name
+    return "own"
