@@ -111,7 +111,7 @@ def pretrain(
         if seeds is None:
             pretraining.start(made, folder, sys.argv, _say)
         else:
-            _pretrain_seeds(made, folder, together(lambda: parse_seeds(seeds)))
+            start_seeds(made, folder, together(lambda: parse_seeds(seeds)), sys.argv, _say)
     return folder
 
 
