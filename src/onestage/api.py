@@ -23,7 +23,7 @@ from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
 from onestage.objective import Frozen
 from onestage.pretraining import Recipe, check_recipe, pictures_of
-from onestage.pretraining.seeds import parse_seeds
+from onestage.pretraining.seeds import parse_seeds, start_seeds
 from onestage.recipes import describe
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
