@@ -11,7 +11,7 @@ from onestage.data import Draw, open_source
 from onestage.engine import loader
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.pretraining import Recipe, Saving, Watch, loop
-from onestage.roles import BadSample, Sample
+from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError, to_yaml
 from onestage.types import Batch
 from ranked import ranks
@@ -65,10 +65,10 @@ def runs(folder: Path) -> dict[str, list[int]]:
                 raise UserError("digits: all of it is damaged")
             return made(self, step)
 
-        def sample(self: loader.Batches, sample: Sample, draw: Draw) -> loader.Drawn:
+        def sample(self: loader.Batches, sample: Sample, draw: Draw, part: Source) -> loader.Drawn:
             if sum(map(ord, sample.key)) % 3 == 0:
                 raise BadSample("torn")
-            return use(self, sample, draw)
+            return use(self, sample, draw, part)
 
         loader.Batches.__getitem__, loader.Batches._use = batch, sample  # pyright: ignore[reportAttributeAccessIssue]
         return cli.command(["pretrain", str(folder / "pieces.yaml"), "--out", str(folder / "damaged")])
