@@ -77,12 +77,15 @@ class Batches(Dataset[Batch]):
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
         self.parts, self.stream = parts_of(source), stream_of(source, seed, batch)
+        # Of a mixture, whose other parts have them, a part may lack texts or labels; a whole source may not.
+        self.with_texts = [part.has_texts or not source.has_texts for part in self.parts]
+        self.with_labels = [part.has_labels or not source.has_labels for part in self.parts]
 
     @property
     def captioned(self) -> int:
         """Samples of a batch whose source has texts."""
         counts = self.stream.counts if isinstance(self.stream, Mixed) else [self.batch]
-        return sum(count for count, part in zip(counts, self.parts, strict=True) if part.has_texts)
+        return sum(count for count, texts in zip(counts, self.with_texts, strict=True) if texts)
 
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
@@ -107,10 +110,10 @@ class Batches(Dataset[Batch]):
         def rng(purpose: str) -> np.random.Generator:
             return generator(self.seed, part.name, sample.key, draw.epoch, purpose)
 
-        reads = self.tokenize is not None and part.has_texts
+        reads = self.tokenize is not None and self.with_texts[draw.part]
         if reads and not sample.texts:
             raise BadSample("it has no text")
-        if self.method.needs_labels and part.has_labels and sample.label is None:
+        if self.method.needs_labels and self.with_labels[draw.part] and sample.label is None:
             raise BadSample("it has no label")
         plans = {name: view.plan(rng(name), *sample.picture.size) for name, view in self.method.views.items()}
         shrink = min(plan.shrink for plan in plans.values())
@@ -146,8 +149,7 @@ class Batches(Dataset[Batch]):
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
-        partly = not all(part.has_labels for part in self.parts)
-        labelled = label >= 0 if label is not None and partly else None
+        labelled = None if label is None or all(self.with_labels) else label >= 0
         return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled)
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
@@ -155,7 +157,7 @@ class Batches(Dataset[Batch]):
         if self.tokenize is None:
             return None
         words = self.tokenize([text or "" for text in texts])
-        if all(part.has_texts for part in self.parts):
+        if all(self.with_texts):
             return words
         given = torch.tensor([text is not None for text in texts])
         own = -1 - torch.tensor(list(numbers), dtype=words.text_id.dtype)  # identities of texts are not negative
