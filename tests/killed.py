@@ -99,8 +99,8 @@ def die(place: str, step: int) -> None:
     def at_seed(seed: int, now: int) -> int:
         return dead() or 0 if now >= step else seeded(seed, now)
 
-    def at_commit(self: Objective, now: int, total: int) -> None:
-        dead() if now >= step else committed(self, now, total)
+    def at_commit(self: Objective, now: int, total: int, *products: object) -> None:
+        dead() if now >= step else committed(self, now, total, *products)
 
     def at_save(temporary: Path, path: Path) -> None:
         dead() if int(path.name.removeprefix("step_")) >= step else put(temporary, path)
