@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,8 @@ NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun sets. Where one is missing, this process is alone, whatever the others say."""
 PATIENCE = timedelta(hours=2)
 """How long ranks wait for one another: rank 0 may evaluate meanwhile. A rank that dies is noticed at once."""
+SETTLES = 0.1
+"""Seconds that gloo's thread is given to finish with the last exchange."""
 
 
 def world() -> int:
@@ -51,6 +54,9 @@ def join() -> Iterator[None]:
     try:
         yield
     finally:
+        # gloo's thread takes the interpreter's lock to drop the tensors of its last exchange. The group's destructor
+        # waits for that thread and may hold the lock itself, for ever: so the thread is let through first.
+        time.sleep(SETTLES)
         dist.destroy_process_group()
 
 
