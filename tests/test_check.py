@@ -249,3 +249,11 @@ def test_what_would_be_watched_is_tried(tmp_path: Path) -> None:
         "watch.tasks: classify: live has no category head of its own; use a run of a method that learns categories "
         "(onestage ls methods: target 'category embedding'), or judge it by knn or linear"
     ]
+
+
+def test_a_view_that_no_caption_is_read_with_may_change_as_it_likes() -> None:
+    """M3I reads captions with its first view; the second is cropped and recoloured, which makes none of them false."""
+    assert faults("m3i_text_tiny", PAIR, data="scenes") == []
+    read = PAIR | {"method.views.view1.flip": "0.5"}
+    (fault,) = faults("m3i_text_tiny", read, data="scenes")
+    assert fault.startswith("views.view1: flip can make the captions of scenes false")

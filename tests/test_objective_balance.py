@@ -10,13 +10,15 @@ import torch
 
 from onestage.methods import METHODS
 from onestage.objective import Answers, Balance, Method, Objective, shares
+from onestage.objective.balance import Taps
 from onestage.objective.module import drop_terms
 from onestage.objective.monitor import spread
+from onestage.ops import place_of
 from onestage.spec import UserError
 from onestage.targets import Encoded
 from onestage.targets.encoded import resampled
 from onestage.targets.statistics import Statistics
-from onestage.types import Target
+from onestage.types import Represented, Target, Tokens
 from small import lean
 from test_objective import VIT, answers_for, batch_for, objective_for
 
@@ -75,17 +77,38 @@ def test_a_balance_by_a_term_that_is_not_there_is_refused() -> None:
 
 
 def test_dropped_terms_leave_every_sample_one() -> None:
-    terms = {
-        name: dataclasses.replace(term, dropped=0.9) for name, term in M3I.terms.items() if name in {"own", "other"}
-    }
+    """A table's target too, whose rows are those of the classes and not of samples."""
+    shares = {"own": 0.9, "category1": 0.9}
+    terms = {name: dataclasses.replace(M3I.terms[name], dropped=share) for name, share in shares.items()}
     method = dataclasses.replace(M3I, terms=terms)
     torch.manual_seed(0)
-    targets = {name: Target(torch.zeros(500, 3, 2), None, None) for name in terms}
-    weights = torch.stack(
-        [dropped.weight[:, 0] for dropped in drop_terms(method, targets).values() if dropped.weight is not None]
-    )
-    assert (weights.sum(dim=0) >= 1).all() and 0.5 < float(weights.mean()) < 0.6
-    assert drop_terms(M3I, targets) == targets
+    targets = {"own": Target(torch.zeros(500, 3, 2), None, None), "category1": Target(torch.zeros(7, 2), None, None)}
+    guesses = {"own": torch.zeros(500, 3, 2), "category1": torch.zeros(500, 1, 2)}
+    represented = Represented(guesses, targets)
+    dropped = drop_terms(method, represented).targets
+    weights = [target.weight for target in dropped.values() if target.weight is not None]
+    assert [weight.shape for weight in weights] == [(500, 3), (500, 1)]
+    kept = torch.stack([weight[:, 0] for weight in weights])
+    assert (kept.sum(dim=0) >= 1).all() and 0.5 < float(kept.mean()) < 0.6
+    assert drop_terms(M3I, represented) is represented
+
+
+def test_cosines_do_not_depend_on_which_gradient_comes_first() -> None:
+    """One term reads the rows before the pooled row, another the pooled row alone, a third both the other way."""
+    place = place_of(torch.arange(3).expand(2, -1))
+    made = torch.randn(2, 3, 4, requires_grad=True) * 1.0, torch.randn(2, 4, requires_grad=True) * 1.0
+    tokens = Tokens(*made, place, (1, 3), None)
+    taps = Taps({"one": "x", "two": "x", "three": "x"})
+    one, two, three = (taps.tap(name, tokens) for name in ("one", "two", "three"))
+    rows, pooled = torch.randn(2, 3, 4), torch.randn(2, 4)
+    first = (one.rows * rows).sum() + (one.pooled * pooled).sum()
+    last = (three.pooled * pooled).sum() + (three.rows * rows).sum()
+    (first + (two.pooled * pooled).sum() + last).backward()
+    taps.settle()
+    found = shares(taps.read())
+    norm = float((rows.square().sum() + pooled.square().sum()).sqrt())
+    assert float(found["cosine/one/three"]) == pytest.approx(1.0, abs=1e-6)
+    assert float(found["cosine/one/two"]) == pytest.approx(float(pooled.norm()) / norm, abs=1e-6)
 
 
 def test_statistics_standardise_by_what_came_before() -> None:

@@ -19,7 +19,7 @@ HELP = """onestage: multimodal visual pre-training in one stage, on one objectiv
   onestage cp RECIPE my.yaml                          a recipe to edit
   onestage check RECIPE --data SRC                    every mistake that would waste hours, found in seconds
   onestage pretrain RECIPE --data SRC --out DIR       train; go on later with: onestage pretrain --resume DIR
-  onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn or linear
+  onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn, linear, classify or dense-probe
   onestage report RUN [RUN ...]                       one HTML file of a run, or of several beside one another
   onestage data index|check|pack SRC                  tar shards: index, verify, make (--out DIR)
   onestage bench loader [--data SRC]                  figures of this machine, as JSON lines

@@ -20,6 +20,19 @@ def transformer_blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> 
     return blocks
 
 
+def check_widths(width: int, heads: int) -> None:
+    """A decoder's width holds sines and cosines of two axes, and an equal share for each head.
+
+    Raises:
+        ValueError: when they do not fit.
+    """
+    if width % 4 or width % heads:
+        raise ValueError(
+            f"the width of a decoder is a multiple of 4 (sine-cosine positions) and of its heads: {width} with {heads} "
+            "heads is not"
+        )
+
+
 def xavier(module: nn.Module) -> None:
     """MAE's initialisation, for `apply`: xavier-uniform (the joint query-key-value matrix as one), biases zero."""
     if isinstance(module, nn.Linear):

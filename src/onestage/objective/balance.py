@@ -42,45 +42,45 @@ class Taps:
 
     def __init__(self, terms: dict[str, str]) -> None:
         self._input = terms
-        self._flowed: dict[str, list[Tensor]] = {}
+        self._tapped: dict[str, tuple[Tensor, Tensor]] = {}
+        self._flowed: dict[str, dict[int, Tensor]] = {}
         self._products: dict[tuple[str, str], Tensor] = {}
 
     def tap(self, term: str, tokens: Tokens) -> Tokens:
         """The same tokens for one term; the whole output is tapped, since heads read rows or the pooled row."""
         if not (torch.is_grad_enabled() and tokens.rows.requires_grad):
             return tokens
-        self._flowed[term] = []
         rows, pooled = (tensor.view_as(tensor) for tensor in (tokens.rows, tokens.pooled))
-        for tensor in (rows, pooled):
-            tensor.register_hook(self._keep(term))
+        self._tapped[term], self._flowed[term] = (rows, pooled), {}
+        for place, tensor in enumerate((rows, pooled)):
+            tensor.register_hook(self._keep(term, place))
         return tokens._replace(rows=rows, pooled=pooled)
 
     @torch.no_grad()
     def settle(self) -> None:
         """After a backward pass: add the inner products of what flowed, and forget it."""
-        flat = {
-            term: torch.cat([gradient.float().flatten() for gradient in flowed])
-            for term, flowed in self._flowed.items()
-            if flowed
-        }
+        flat = {term: self._flat(term, flowed) for term, flowed in self._flowed.items() if flowed}
         pairs = [(term, term) for term in flat]
-        pairs += [pair for pair in combinations(flat, 2) if self._comparable(*pair, flat)]
+        pairs += [pair for pair in combinations(flat, 2) if self._input[pair[0]] == self._input[pair[1]]]
         for one, other in pairs:
             product = flat[one] @ flat[other]
             self._products[one, other] = self._products.get((one, other), torch.zeros_like(product)) + product
         self._flowed.clear()
+        self._tapped.clear()
 
     def read(self) -> dict[tuple[str, str], Tensor]:
         """Inner products of the terms' gradients since the last reading, still on the device."""
         products, self._products = self._products, {}
         return products
 
-    def _comparable(self, one: str, other: str, flat: dict[str, Tensor]) -> bool:
-        return self._input[one] == self._input[other] and flat[one].shape == flat[other].shape
+    def _flat(self, term: str, flowed: dict[int, Tensor]) -> Tensor:
+        """The gradient at the rows and then at the pooled row, whichever came first; zero where none came."""
+        whole = enumerate(self._tapped[term])
+        return torch.cat([flowed.get(place, torch.zeros_like(tensor)).float().flatten() for place, tensor in whole])
 
-    def _keep(self, term: str) -> Callable[[Tensor], None]:
+    def _keep(self, term: str, place: int) -> Callable[[Tensor], None]:
         def keep(gradient: Tensor) -> None:
-            self._flowed[term].append(gradient.detach())
+            self._flowed[term][place] = gradient.detach()
 
         return keep
 

@@ -89,7 +89,8 @@ class Objective(nn.Module):
             target = self.target(name)(source, wanted, _identity(term, batch))
             targets[name] = _without_missing(target, wanted, _given(term, self.method, batch))
             guesses[name] = self.predictor(name)(tokens, wanted)
-        return Represented(guesses, drop_terms(self.method, targets) if self.training else targets)
+        represented = Represented(guesses, targets)
+        return drop_terms(self.method, represented) if self.training else represented
 
     def score(self, represented: Represented) -> Losses:
         """-log P_hat of every term in fp32 with its regulariser, their weighted sum, and what is watched of them."""
@@ -236,22 +237,22 @@ def _owner(asked: Input, taken: Bool[Tensor, "b g"]) -> Bool[Tensor, "b g"] | No
     return taken if asked.attention == "own" else None
 
 
-def drop_terms(method: Method, targets: dict[str, Target]) -> dict[str, Target]:
+def drop_terms(method: Method, represented: Represented) -> Represented:
     """Leave samples out of the terms that have a dropped share, a term at random staying where all would go."""
     names = [name for name, term in method.terms.items() if term.dropped]
     if not names:
-        return targets
-    rows = targets[names[0]].rows
-    share = torch.tensor([method.terms[name].dropped for name in names], device=rows.device)
-    draw = torch.rand(rows.shape[0], len(names), device=rows.device)
+        return represented
+    first = represented.guesses[names[0]]
+    share = torch.tensor([method.terms[name].dropped for name in names], device=first.device)
+    draw = torch.rand(first.shape[0], len(names), device=first.device)
     kept = draw >= share
     kept |= ~kept.any(dim=1, keepdim=True) & (draw == draw.max(dim=1, keepdim=True).values)
-    dropped = dict(targets)
+    targets = dict(represented.targets)
     for column, name in enumerate(names):
-        weight, given = kept[:, column, None].float(), targets[name].weight
-        weight = weight.expand(targets[name].rows.shape[:2]) if given is None else given * weight
-        dropped[name] = targets[name]._replace(weight=weight)
-    return dropped
+        weight = kept[:, column, None].float().expand(represented.guesses[name].shape[:2])
+        given = targets[name].weight
+        targets[name] = targets[name]._replace(weight=weight if given is None else given * weight)
+    return represented._replace(targets=targets)
 
 
 def _given(term: Term, method: Method, batch: Batch) -> Bool[Tensor, " b"] | None:

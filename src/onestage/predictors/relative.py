@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from onestage.layers.blocks import transformer_blocks, xavier
+from onestage.layers.blocks import check_widths, transformer_blocks, xavier
 from onestage.ops import relative_cells, sincos, sincos_2d
 from onestage.predictors.reach import Reach
 from onestage.roles import Predictor
@@ -38,11 +38,7 @@ class Relative:
     kind: Literal["relative"] = "relative"
 
     def __post_init__(self) -> None:
-        if self.width % 4 or self.width % self.heads:
-            raise ValueError(
-                f"the width of a decoder is a multiple of 4 (sine-cosine positions) and of its heads: "
-                f"{self.width} with {self.heads} heads is not"
-            )
+        check_widths(self.width, self.heads)
 
     @property
     def reaches(self) -> Reach:

@@ -89,8 +89,10 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
     bare = sum(not sample.texts for sample in looked)
     if bare:
         yield f"captions: {bare} of {len(looked)} samples have none; they would be replaced by others"
-    for name, view in recipe.method.views.items():
-        lies = sorted(view.alters - source.keeps_captions)
+    method = recipe.method
+    read = {method.part_of(term).of for term in method.terms.values() if term.y == "text"} & method.views.keys()
+    for name in sorted(read):  # a view that no text is read with may change as it likes
+        lies = sorted(method.views[name].alters - source.keeps_captions)
         if lies:
             yield (
                 f"views.{name}: {' and '.join(lies)} can make the captions of {recipe.data} false; "
