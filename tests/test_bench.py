@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onestage.bench import bench, loader, pictures
+from onestage.api import ls
+from onestage.bench import CASES, bench, loader, pictures
 from onestage.bench.timing import in_turn, rate_of, ratio, summary
 from onestage.cli import command
 from onestage.data import open_source
-from onestage.spec import UserError
+from onestage.spec import UserError, fields_of
 from typed import Capture, draw
 
 
@@ -66,8 +67,19 @@ def test_lines_for_every_contestant(monkeypatch: pytest.MonkeyPatch, capsys: Cap
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'loader'"):
         bench("loadr")
-    with pytest.raises(UserError, match="at least 1"):
-        bench("loader", rounds=0)
+    with pytest.raises(UserError, match=r"rounds: .*greater than or equal to 1"):
+        bench("loader", {"rounds": "0"})
+    with pytest.raises(UserError, match="did you mean 'images'"):
+        bench("loader", {"image": 3})
     draw(tmp_path / "a.png", 0)
     with pytest.raises(UserError, match="holds 0 JPEGs"):
-        list(bench("loader", data=str(tmp_path)))
+        list(bench("loader", {"data": str(tmp_path)}))
+
+
+def test_every_case_says_what_it_measures_and_with_what_options() -> None:
+    told = ls("benches")
+    for name, case in CASES.items():
+        assert f"{name}: {(case.__doc__ or '').strip().splitlines()[0]}" in told
+        for field in fields_of(case):
+            assert field.about, f"bench {name}: --{field.name} has no docstring"
+            assert f"--{field.name}" in told

@@ -15,6 +15,7 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
 from onestage.distributed import rank
@@ -33,7 +34,7 @@ from onestage.teachers import COLUMNS, REFERENCES, TABLE, AnyTeacher, LibraryTea
 Given = str | Path | Recipe
 
 
-def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources"] = "recipes") -> str:
+def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"] = "recipes") -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS)
@@ -43,6 +44,8 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources"]
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
     if what == "sources":
         return describe.columns(list(describe.SOURCES.items()))
+    if what == "benches":
+        return describe.options_text(CASES)
     return describe.columns([(name, describe.recipe_line(named.recipe(name))) for name in named.names()])
 
 

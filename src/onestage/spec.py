@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast, dataclass_transform
+from typing import Any, NamedTuple, TypeVar, cast, dataclass_transform
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -43,6 +43,25 @@ def spec(cls: type[T]) -> type[T]:
     _NAMES.update(cls.__annotations__)
     config = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=False)
     return cast("type[T]", _dataclass(config=config, frozen=True)(cls))
+
+
+class Described(NamedTuple):
+    """A field of a spec: its name, its default as text, and its docstring in one line."""
+
+    name: str
+    default: str
+    about: str
+
+
+def fields_of(cls: type) -> list[Described]:
+    """The fields of a spec, for people."""
+    fields: Mapping[str, Any] = cls.__pydantic_fields__  # pyright: ignore[reportAttributeAccessIssue]
+    return [
+        Described(
+            name, "required" if field.is_required() else str(field.default), " ".join((field.description or "").split())
+        )
+        for name, field in fields.items()
+    ]
 
 
 def to_plain(value: Any) -> Any:

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from onestage.bench.loader import measure
-from onestage.spec import UserError, suggest
+from onestage.bench.loader import LoaderBench
+from onestage.spec import UserError, fields_of, from_plain, parse_scalar, suggest
 
-CASES = ("loader",)
+CASES: dict[str, type[LoaderBench]] = {"loader": LoaderBench}
+"""Every case by the name that users type; the first line of its docstring says what it measures."""
 
 
-def bench(case: str, *, data: str | None = None, images: int = 256, rounds: int = 5) -> Iterator[dict[str, Any]]:
+def bench(case: str, options: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """The lines of one case, each as soon as it is measured.
 
     Args:
-        data: whose pictures are used; None makes some of the built-in photographs.
-        images: pictures that one measurement reads.
-        rounds: measurements of everything that is compared.
+        options: fields of the case's spec; texts are read as on the command line.
 
     Raises:
-        UserError: for an unknown case, or data without image files.
+        UserError: for an unknown case or option, or data that cannot be used.
     """
     if case not in CASES:
         raise UserError(f"there is no bench '{case}'{suggest(case, list(CASES))} (known: {', '.join(CASES)})")
-    if min(images, rounds) < 1:
-        raise UserError(f"bench: {images} images in {rounds} rounds; both are at least 1")
-    return measure(data, images, rounds)
+    known = [field.name for field in fields_of(CASES[case])]
+    for name in options or {}:
+        if name not in known:
+            raise UserError(
+                f"bench {case}: there is no option --{name}{suggest(name, known)} (known: {', '.join(known)})"
+            )
+    plain = {key: _value(given) for key, given in (options or {}).items() if given is not None}
+    return from_plain(CASES[case], plain, f"bench {case}").run()
+
+
+def _value(given: Any) -> Any:
+    return parse_scalar(given) if isinstance(given, str) else given
 
 
 __all__ = ["CASES", "bench"]

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
 from onestage.bench.pictures import prepare
@@ -31,6 +32,7 @@ from onestage.engine.loader import Batches, batches, on_device
 from onestage.layers.normalise import STATISTICS
 from onestage.methods import METHODS
 from onestage.roles import Picture
+from onestage.spec import spec
 from onestage.views import Crop
 
 BATCH = 32
@@ -40,9 +42,26 @@ COMPARED = 64
 """Crops whose pixels are compared with Pillow's."""
 
 
+@final
+@spec
+class LoaderBench:
+    """Batches of our loader against torchvision's ImageFolder, WebDataset, and decoding and resizing alone."""
+
+    data: str | None = None
+    """Whose pictures are used; pictures are made in a temporary folder unless given."""
+    images: Annotated[int, Field(ge=1)] = 256
+    """Pictures that one measurement reads."""
+    rounds: Annotated[int, Field(ge=1)] = 5
+    """Measurements of everything that is compared, in turn."""
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """The lines, each as soon as it is measured."""
+        return measure(self.data, self.images, self.rounds)
+
+
 def measure(data: str | None, images: int, rounds: int) -> Iterator[dict[str, Any]]:
     """One line for each contestant and number of workers, and one for the fidelity of our crops."""
-    steps = max(-(-images // BATCH), 1) + 1
+    steps = -(-images // BATCH) + 1
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     decoder = chosen(None)
     threads = torch.get_num_threads()

@@ -13,22 +13,19 @@ from onestage.cli.verb import Settings, Verb
 @final
 @dataclass(frozen=True)
 class Bench(Verb):
-    """Measure, and print one JSON line for each figure. loader: our batches against torchvision's and WebDataset's."""
+    """Measure, and print one JSON line for each figure. Each case has options of its own, as --name VALUE
+    (onestage ls benches lists cases and options).
+    """
 
     case: Positional[str]
-    """what to measure: loader"""
-    data: str | None = None
-    """whose pictures are used; pictures are made in a temporary folder unless given"""
-    images: int = 256
-    """pictures that one measurement reads"""
-    rounds: int = 5
-    """measurements of everything that is compared, in turn"""
+    """what to measure (onestage ls benches)"""
+    takes_settings = True
 
     def run(self, settings: Settings) -> int:
         import json
 
         from onestage import api
 
-        for line in api.bench(self.case, data=self.data, images=self.images, rounds=self.rounds):
+        for line in api.bench(self.case, settings):
             print(json.dumps(line), flush=True)
         return 0

@@ -15,8 +15,9 @@ from onestage.cli.verb import Settings, Verb
 class Ls(Verb):
     """What there is."""
 
-    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources"]] = "recipes"
-    """recipes by name, the table of methods, the kinds of teachers, evaluations, or the kinds of data"""
+    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"]] = "recipes"
+    """recipes by name, the table of methods, the kinds of teachers, evaluations, the kinds of data, or what bench can
+    measure"""
 
     def run(self, settings: Settings) -> int:
         from onestage import api

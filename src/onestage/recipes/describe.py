@@ -11,7 +11,7 @@ from onestage.encoders import ClipText
 from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
-from onestage.spec import to_yaml
+from onestage.spec import fields_of, to_yaml
 from onestage.types import Geometry, Piece, View, Words
 
 SOURCES = {
@@ -38,6 +38,17 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 def first_line(thing: object) -> str:
     """The first line of a docstring."""
     return (thing.__doc__ or "").strip().split("\n")[0]
+
+
+def options_text(specs: Mapping[str, type]) -> str:
+    """Specs by name, each with what its docstring says first, and its fields as options with their defaults."""
+    lines = []
+    for name, one in specs.items():
+        lines.append(f"{name}: {first_line(one)}")
+        lines += columns([(f"  --{field.name}", field.about, f"[{field.default}]") for field in fields_of(one)]).split(
+            "\n"
+        )
+    return "\n".join(lines)
 
 
 def length(recipe: Recipe) -> str:
