@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onestage.bench.loader import LoaderBench
-from onestage.spec import UserError, fields_of, from_plain, parse_scalar, suggest
+from onestage.bench.table import TableBench
+from onestage.spec import UserError, fields_of, from_plain, suggest
 
-CASES: dict[str, type[LoaderBench]] = {"loader": LoaderBench}
+CASES: dict[str, type[LoaderBench] | type[TableBench]] = {"loader": LoaderBench, "table": TableBench}
 """Every case by the name that users type; the first line of its docstring says what it measures."""
 
 
@@ -16,7 +17,7 @@ def bench(case: str, options: Mapping[str, Any] | None = None) -> Iterator[dict[
     """The lines of one case, each as soon as it is measured.
 
     Args:
-        options: fields of the case's spec; texts are read as on the command line.
+        options: fields of the case's spec; texts become numbers where a number is expected.
 
     Raises:
         UserError: for an unknown case or option, or data that cannot be used.
@@ -29,12 +30,8 @@ def bench(case: str, options: Mapping[str, Any] | None = None) -> Iterator[dict[
             raise UserError(
                 f"bench {case}: there is no option --{name}{suggest(name, known)} (known: {', '.join(known)})"
             )
-    plain = {key: _value(given) for key, given in (options or {}).items() if given is not None}
+    plain = {key: given for key, given in (options or {}).items() if given is not None}
     return from_plain(CASES[case], plain, f"bench {case}").run()
-
-
-def _value(given: Any) -> Any:
-    return parse_scalar(given) if isinstance(given, str) else given
 
 
 __all__ = ["CASES", "bench"]

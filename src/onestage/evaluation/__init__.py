@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from onestage.evaluation.classify import Classify
 from onestage.evaluation.dense_probe import DenseProbe
-from onestage.evaluation.features import Features, Pool, embed_texts, features
+from onestage.evaluation.features import Features, Pool, embed_texts, features, pooled
 from onestage.evaluation.heatmap import heat_map
 from onestage.evaluation.knn import Knn
 from onestage.evaluation.linear import Linear
@@ -64,5 +64,6 @@ __all__ = [
     "embed_texts",
     "features",
     "heat_map",
+    "pooled",
     "result",
 ]

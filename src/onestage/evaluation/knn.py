@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from onestage.evaluation.features import Pool, Positive, features, labelled
+from onestage.evaluation.features import Features, Pool, Positive, features, labelled
 from onestage.evaluation.labels import accuracies, check_pair, class_count, label_ranks
 from onestage.roles import Evaluator, Source, Teacher
 from onestage.spec import spec
@@ -49,7 +49,10 @@ class Knn(Evaluator):
         train = check_pair(data, train, "knn")
         test = labelled(features(model, data, "raw", self.pool, batch=self.batch, limit=self.limit), data.name)
         bank = labelled(features(model, train, "raw", self.pool, batch=self.batch, limit=self.limit), train.name)
-        classes = class_count(data, test, bank)
+        return self.judge(bank, test, class_count(data, test, bank))
+
+    def judge(self, bank: Features, test: Features, classes: int) -> dict[str, float]:
+        """The same, of labelled features that are there already."""
         sizes = sorted({min(k, len(bank.keys)) for k in self.neighbours})
         ranks = {
             k: label_ranks(scores, test.labels)

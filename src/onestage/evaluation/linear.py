@@ -63,10 +63,10 @@ class Linear(Evaluator):
         known = labelled(features(model, train, "raw", self.pool, batch=self.batch, limit=self.limit), train.name)
         if len(known.keys) < 2:
             raise UserError(f"linear: {train.name} has one usable labelled image, but two are needed at least")
-        classes = class_count(data, test, known)
-        return self._probe(known, test, classes, device_of(model))
+        return self.judge(known, test, class_count(data, test, known), device_of(model))
 
-    def _probe(self, known: Features, test: Features, classes: int, device: torch.device) -> dict[str, float]:
+    def judge(self, known: Features, test: Features, classes: int, device: torch.device) -> dict[str, float]:
+        """The same, of labelled features that are there already; the heads are trained on `device`."""
         draw = torch.Generator().manual_seed(self.seed)
         held, fit = held_out(len(known.keys), self.held_out, draw)
         standard = moments(known.rows[fit])

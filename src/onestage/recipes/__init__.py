@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onestage.methods import METHODS
+from onestage.objective import Method
 from onestage.pretraining import Recipe
 from onestage.recipes.m3i import M3I_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
@@ -41,10 +42,16 @@ def recipe(name: str) -> Recipe:
     base, _, budget = name.partition(":")
     if base in PAPER and not budget:
         return PAPER[base]()
-    rows = [_weighted(word) for word in base.removesuffix("_tiny").split("+")]
-    if base.endswith("_tiny") and all(row in METHODS for _, row in rows) and budget in {"", "smoke", "demo"}:
-        return tiny([(weight, METHODS[row]) for weight, row in rows], "smoke" if budget == "smoke" else "demo")
+    rows = rows_of(base.removesuffix("_tiny"))
+    if base.endswith("_tiny") and rows and budget in {"", "smoke", "demo"}:
+        return tiny(rows, "smoke" if budget == "smoke" else "demo")
     raise UserError(f"there is no recipe '{name}'{suggest(name, names())} Type onestage ls recipes to see them all.")
+
+
+def rows_of(text: str) -> list[tuple[float, Method]]:
+    """`uta+0.5*clip` as weighted rows of the table; empty where one of them is no row."""
+    words = [_weighted(word) for word in text.split("+")]
+    return [(weight, METHODS[row]) for weight, row in words] if all(row in METHODS for _, row in words) else []
 
 
 def _weighted(word: str) -> tuple[float, str]:
@@ -78,4 +85,4 @@ def _over(held: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return laid
 
 
-__all__ = ["PAPER", "names", "recipe", "tiny"]
+__all__ = ["PAPER", "names", "recipe", "rows_of", "tiny"]

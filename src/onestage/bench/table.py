@@ -1,0 +1,189 @@
+"""`onestage bench table`: rows of the table under one budget and one backbone, judged by the same probes.
+
+Every row trains the same number of steps on the same batches with the same encoder; beside them stand the encoder drawn
+at random and supervised pre-training. Each (row, seed) is a run and a result of its own, so that a bench that was
+interrupted goes on where it was when it is typed again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, final
+
+import torch
+from pydantic import Field
+
+from onestage.bench.probes import probe
+from onestage.bench.summary import spread, written
+from onestage.bench.trained import trained
+from onestage.data import open_source
+from onestage.encoders import EncoderSpec, Vit
+from onestage.methods import METHODS
+from onestage.objective import Frozen, Method
+from onestage.pretraining import Recipe, Watch
+from onestage.pretraining.seeds import parse_seeds
+from onestage.recipes import rows_of
+from onestage.recipes.tiny import VIT, tiny
+from onestage.roles import Source
+from onestage.spec import UserError, spec, suggest, to_yaml
+from onestage.storage import write_atomic
+from onestage.teachers import load, load_random
+
+RANDOM = "random"
+SUPERVISED = "supervised"
+SPLITS = {
+    "scenes": "scenes:test",
+    "scenes:train": "scenes:test",
+    "digits": "digits:test",
+    "digits:train": "digits:test",
+}
+"""What built-in training data are judged on."""
+
+
+@final
+@spec
+class TableBench:
+    """Rows of the table under one budget and one backbone: linear, kNN and dense probe, seconds and peak memory."""
+
+    data: str = "scenes"
+    """Labelled training data; rows that read captions need them too."""
+    val: str | None = None
+    """What the rows are judged on; the test split of built-in data unless given."""
+    rows: str = "all"
+    """Rows with commas between them (onestage ls methods), sums too (uta+0.5*clip); all: every one the data allow."""
+    seeds: str = "0"
+    """Seeds with commas between them: a run for each row and seed."""
+    steps: Annotated[int, Field(ge=1)] = 900
+    """Length of every run."""
+    teacher: str | None = None
+    """What rows with a frozen teacher learn from; clip_tiny trained on the same data unless given."""
+    probed: Annotated[int, Field(ge=10)] = 4000
+    """Images at most that a probe learns from, and that it is judged on."""
+    out: str = "runs/table"
+    """The folder of runs and results; typed again with it, the bench goes on."""
+
+    def run(self) -> Iterator[dict[str, Any]]:
+        """A line for each (row, seed), then one for each row with its mean and spread over seeds."""
+        train, data = self._sources()
+        rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
+        teacher = None
+        if any(method.named(Frozen) for row in rows for _, method in _rows(row)):
+            teacher = self.teacher or self._teacher(train, out)
+            if self.teacher is None:
+                yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
+        lines: list[dict[str, Any]] = []
+        began, todo = time.monotonic(), [(row, seed) for seed in seeds for row in [SUPERVISED, RANDOM, *rows]]
+        for number, (row, seed) in enumerate(todo):
+            _say(f"bench table: {row}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
+            lines.append(self._one(row, seed, teacher, out, (train, data)))
+            yield lines[-1]
+        means = spread(lines)
+        write_atomic(out / "table.md", written(means))
+        _say(f"bench table: {out / 'table.md'}")
+        yield from means
+
+    def _sources(self) -> tuple[Source, Source]:
+        val = self.val or SPLITS.get(self.data)
+        if val is None:
+            raise UserError(f"bench table: give --val SRC, labelled data that the rows of {self.data} are judged on")
+        train, data = open_source(self.data), open_source(val)
+        for source in (train, data):
+            if not source.has_labels:
+                raise UserError(f"bench table: {source.name} has no labels, which linear and kNN probes need")
+        return train, data
+
+    def _rows(self, train: Source) -> list[str]:
+        """The rows asked for but the two that are always there."""
+        if self.rows == "all":
+            able = [row for row in METHODS if train.has_texts or not self._reads_texts(row)]
+            return [name for name in able if name != SUPERVISED]
+        rows = [row.strip() for row in self.rows.split(",") if row.strip()]
+        for row in rows:
+            if row != RANDOM and self._reads_texts(row) and not train.has_texts:
+                raise UserError(f"bench table: {row} learns from captions, or from a teacher that needs them")
+        return list(dict.fromkeys(row for row in rows if row not in {SUPERVISED, RANDOM}))
+
+    def _reads_texts(self, row: str) -> bool:
+        """Whether a row needs captions, itself or for the teacher that is not given."""
+        methods = [method for _, method in _rows(row)]
+        return any(method.needs_texts or (method.named(Frozen) and not self.teacher) for method in methods)
+
+    def _teacher(self, train: Source, out: Path) -> str:
+        """A teacher from the same data, trained once."""
+        if not train.has_texts:
+            raise UserError(f"bench table: {train.name} has no captions to train a teacher with; give --teacher REF")
+        made = dataclasses.replace(tiny([(1.0, METHODS["clip"])], "demo"), data=self.data, watch=Watch())
+        cost = trained(made, out / "teacher", out / "teacher.yaml")
+        if not (out / "teacher.json").exists():
+            write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
+        return str(out / "teacher")
+
+    def _one(
+        self, row: str, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
+    ) -> dict[str, Any]:
+        """The line of a row and a seed: read where it is there, else made."""
+        recipe = fixed(SUPERVISED if row == RANDOM else row, self.steps, seed)
+        frozen = recipe.method.named(Frozen)
+        recipe = dataclasses.replace(recipe, data=self.data, teachers={name: str(teacher) for name in frozen})
+        told = f"{to_yaml(recipe)}\n{row} {sources[1].fingerprint()} {self.probed}"
+        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        path, folder = out / f"{row}@{seed}.json", out / row / f"seed_{seed}"
+        if path.exists():
+            held = _read(path)
+            if held.get("digest") != digest:
+                raise UserError(f"{path}: the result of other settings or data; choose another --out")
+            return held["line"]
+        line: dict[str, Any] = {"case": "table", "row": row, "seed": seed}
+        if row == RANDOM:
+            model = load_random(str(out / SUPERVISED / f"seed_{seed}"), seed, _device())
+            line |= {"seconds": 0.0, "peak_mib": None}
+        else:
+            line |= trained(recipe, folder, out / row / f"seed_{seed}.yaml")._asdict()
+            model = load(str(folder), _device())
+        line |= probe(model, *sources, self.probed)._asdict()
+        write_atomic(path, json.dumps({"digest": digest, "line": line}) + "\n")
+        return line
+
+
+def fixed(row: str, steps: int, seed: int) -> Recipe:
+    """A row, or a sum of rows, with its own views, targets and likelihoods, and the backbone that all rows have."""
+    made = tiny(_rows(row), "demo")
+    models = {name: _backbone(model) for name, model in made.models.items()}
+    return dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch())
+
+
+def _backbone(model: EncoderSpec) -> EncoderSpec:
+    """One width, depth and stem for all; the grid is the teacher's where there is one. Texts have their own tower."""
+    if not isinstance(model, Vit):
+        return model
+    return dataclasses.replace(model, width=VIT.width, depth=VIT.depth, heads=VIT.heads, stem="patch")
+
+
+def _rows(text: str) -> list[tuple[float, Method]]:
+    rows = rows_of(text)
+    if not rows:
+        raise UserError(f"bench table: '{text}' is no row or sum of rows{suggest(text, list(METHODS))}")
+    return rows
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _left(began: float, done: int, total: int) -> str:
+    """How long the rest takes at the pace so far."""
+    return f", about {(time.monotonic() - began) / done * (total - done) / 60:.0f} min left" if done else ""
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,49 @@
+"""A recipe trained in a process of its own, so that its peak memory is its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from onestage.pretraining import Recipe
+from onestage.spec import UserError, to_yaml
+from onestage.storage import load_checkpoint, write_atomic
+
+SHOWN = 600
+"""Characters of a failed run's output in the message."""
+
+
+class Cost(NamedTuple):
+    """What a run took: seconds of training, and MiB of main memory at most (after a resume: of its last part)."""
+
+    seconds: float
+    peak_mib: float | None
+
+
+def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
+    """Train a recipe into `run`, going on where an earlier attempt was.
+
+    Args:
+        file: where the recipe is written, for the process that trains it.
+
+    Raises:
+        UserError: when the run fails, with what it said.
+    """
+    command = [sys.executable, "-m", "onestage", "pretrain"]
+    if (run / "run.yaml").exists():
+        command += ["--resume", str(run)]
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, to_yaml(recipe))
+        command += [str(file), "--out", str(run)]
+    log = file.with_suffix(".log")
+    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        said = log.read_text(encoding="utf-8", errors="replace")[-SHOWN:].strip()
+        raise UserError(f"{run}: training ended with code {process.returncode}; its output is in {log}:\n{said}")
+    return Cost(round(float(load_checkpoint(run, None).meta["seconds"]), 1), round(usage.ru_maxrss / 1024, 1))

@@ -1,0 +1,100 @@
+"""The bench of the table: fixed budgets, results that stay, and what a summary says."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from onestage.bench import bench, probes
+from onestage.bench.summary import spread, written
+from onestage.bench.table import fixed
+from onestage.data import open_source
+from onestage.encoders import Vit
+from onestage.evaluation import Knn, Linear
+from onestage.methods import METHODS
+from onestage.spec import UserError
+from onestage.teachers import load
+from typed import draw
+
+
+def test_every_row_has_the_same_backbone_and_length() -> None:
+    found = set()
+    for row in METHODS:
+        recipe = fixed(row, 50, 3)
+        assert (recipe.steps, recipe.seed, recipe.method.name) == (50, 3, row)
+        found |= {
+            (model.width, model.depth, model.heads, model.stem)
+            for model in recipe.models.values()
+            if isinstance(model, Vit)
+        }
+    assert len(found) == 1
+
+
+def test_a_table_is_made_once_and_goes_on(tmp_path: Path) -> None:
+    options = {"data": "digits", "rows": "mae", "seeds": "0", "steps": 2, "probed": 60, "out": str(tmp_path / "t")}
+    lines = list(bench("table", options))
+    assert [line["row"] for line in lines] == ["supervised", "random", "mae"] * 2
+    for line in lines[:3]:
+        assert 0 <= line["linear"] <= 1 and 0 <= line["knn"] <= 1 and line["dense"] is None
+    assert lines[0]["peak_mib"] > 100 and lines[0]["seconds"] > 0
+    table = (tmp_path / "t" / "table.md").read_text()
+    assert all(f"| {row} | " in table for row in ("supervised", "random", "mae"))
+    again = (tmp_path / "t" / "mae").stat().st_mtime_ns
+    (tmp_path / "t" / "random@0.json").unlink()  # as if the bench had been killed before it
+    assert list(bench("table", options)) == lines
+    assert (tmp_path / "t" / "mae").stat().st_mtime_ns == again, "a row that was there was trained again"
+    with pytest.raises(UserError, match="other settings"):
+        list(bench("table", options | {"probed": 50}))
+    _features_are_the_evaluations_own(tmp_path / "t" / "supervised" / "seed_0")
+
+
+def _features_are_the_evaluations_own(run: Path) -> None:
+    """One pass for both poolings gives what the evaluations give by themselves."""
+    model, train, test = load(str(run)), open_source("digits"), open_source("digits:test")
+    found = probes.probe(model, train, test, 60)
+    assert found.linear == Linear(limit=60, pool=found.pool).run(model, test, train)["top1"]
+    assert found.knn == Knn(limit=60, pool=found.pool).run(model, test, train)["top1"]
+
+
+def test_a_failed_run_says_why(tmp_path: Path) -> None:
+    (tmp_path / "supervised" / "seed_0").mkdir(parents=True)
+    (tmp_path / "supervised" / "seed_0" / "mine.txt").write_text("kept")
+    with pytest.raises(UserError, match="holds something else already"):
+        list(bench("table", {"data": "digits", "rows": "mae", "steps": 1, "probed": 60, "out": str(tmp_path)}))
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    out = {"out": str(tmp_path / "t")}
+    for number, name in enumerate(("cat", "dog")):
+        (tmp_path / name).mkdir()
+        draw(tmp_path / name / "a.png", number)
+    plain = {"data": str(tmp_path), "val": str(tmp_path)}
+    for options, said in (
+        ({"rows": "maee"}, "did you mean 'mae'"),
+        (plain | {"rows": "clip"}, "learns from captions"),
+        (plain | {"rows": "uta"}, "from a teacher that needs them"),
+        ({"data": str(tmp_path), "rows": "mae"}, "give --val"),
+        ({"seeds": "0,0"}, "different"),
+    ):
+        with pytest.raises(UserError, match=said):
+            list(bench("table", options | out))
+    assert not (tmp_path / "t").exists()
+
+
+def test_means_and_deviations_over_seeds() -> None:
+    values = {"random": (0.1, 0.2, 0.15), "mae": (0.5, 0.7, 0.6)}
+    lines = [
+        {"row": row, "seed": seed, "linear": value, "knn": value, "dense": None, "seconds": 2.0, "peak_mib": None}
+        for row, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    random, mae = spread(lines)
+    assert mae["linear"] == pytest.approx([0.6, statistics.stdev(values["mae"])])
+    assert mae["dense"] is None and mae["peak_mib"] is None and mae["seconds"] == 2.0
+    assert mae["above_random"] == {"linear": 4.5, "knn": 4.5, "dense": None}
+    assert random["above_random"]["linear"] == 0.0
+    assert json.loads(json.dumps(mae))["linear"] == list(mae["linear"])
+    assert "| mae | 0.600 (0.100) | 0.600 (0.100) | - | 2 | - |" in written([random, mae])
