@@ -10,7 +10,7 @@ import pytest
 
 from onestage.bench import bench, probes
 from onestage.bench.summary import spread, written
-from onestage.bench.table import fixed
+from onestage.bench.variants import Variant, fixed, variants
 from onestage.data import open_source
 from onestage.encoders import Vit
 from onestage.evaluation import Knn, Linear
@@ -23,7 +23,7 @@ from typed import draw
 def test_every_row_has_the_same_backbone_and_length() -> None:
     found = set()
     for row in METHODS:
-        recipe = fixed(row, 50, 3)
+        recipe = fixed(Variant(row), 50, 3, "scenes", None)
         assert (recipe.steps, recipe.seed, recipe.method.name) == (50, 3, row)
         found |= {
             (model.width, model.depth, model.heads, model.stem)
@@ -78,6 +78,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         (plain | {"rows": "uta"}, "from a teacher that needs them"),
         ({"data": str(tmp_path), "rows": "mae"}, "give --val"),
         ({"seeds": "0,0"}, "different"),
+        ({"vary": "method"}, "is not PATH=VALUE"),
     ):
         with pytest.raises(UserError, match=said):
             list(bench("table", options | out))
@@ -87,14 +88,36 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 def test_means_and_deviations_over_seeds() -> None:
     values = {"random": (0.1, 0.2, 0.15), "mae": (0.5, 0.7, 0.6)}
     lines = [
-        {"row": row, "seed": seed, "linear": value, "knn": value, "dense": None, "seconds": 2.0, "peak_mib": None}
+        {
+            "row": row,
+            "seed": seed,
+            "linear": value,
+            "knn": value,
+            "dense": None,
+            "zero_shot": None,
+            "seconds": 2.0,
+            "peak_mib": None,
+        }
         for row, found in values.items()
         for seed, value in enumerate(found)
     ]
     random, mae = spread(lines)
     assert mae["linear"] == pytest.approx([0.6, statistics.stdev(values["mae"])])
     assert mae["dense"] is None and mae["peak_mib"] is None and mae["seconds"] == 2.0
-    assert mae["above_random"] == {"linear": 4.5, "knn": 4.5, "dense": None}
+    assert mae["above_random"] == {"linear": 4.5, "knn": 4.5, "dense": None, "zero_shot": None}
     assert random["above_random"]["linear"] == 0.0
     assert json.loads(json.dumps(mae))["linear"] == list(mae["linear"])
-    assert "| mae | 0.600 (0.100) | 0.600 (0.100) | - | 2 | - |" in written([random, mae])
+    assert "| mae | 0.600 (0.100) | 0.600 (0.100) | - | - | 2 | - |" in written([random, mae])
+
+
+def test_a_setting_may_be_varied() -> None:
+    path = "method.inputs.kept.parts.image.hide"
+    found = variants(["uta"], f"{path}.ratio=0.4|0.5")
+    assert [one.name for one in found] == ["uta ratio=0.4", "uta ratio=0.5"]
+    hides = [fixed(one, 5, 0, "scenes", "t").method.inputs["kept"].parts["image"].hide for one in found]
+    assert [hide.ratio for hide in hides] == [0.4, 0.5]
+    (kind,) = variants(["uta"], f"{path}={{kind: random, ratio: 0.4}}")
+    assert fixed(kind, 5, 0, "scenes", "t").method.inputs["kept"].parts["image"].hide.kind == "random"
+    assert "/" not in kind.folder and " " not in kind.folder
+    with pytest.raises(UserError, match="ratio"):
+        fixed(Variant("uta", f"{path}.ration", "0.4"), 5, 0, "scenes", "t")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from onestage.evaluation import DenseProbe, Features, Knn, Linear, Pool, pooled
+from onestage.evaluation import DenseProbe, Features, Knn, Linear, Pool, ZeroShot, pooled
 from onestage.evaluation.features import answers, device_of, labelled
 from onestage.evaluation.labels import check_pair, class_count
 from onestage.roles import Source, Teacher
@@ -16,18 +16,20 @@ POOLS: tuple[Pool, ...] = ("cls", "mean")
 
 
 class Probed(NamedTuple):
-    """Shares in [0, 1]; `dense` is the mean IoU, None where the data have no masks."""
+    """Shares in [0, 1]; `dense` is the mean IoU, None where the data have no masks; `zero_shot` is None where the
+    model shares no space with texts."""
 
     linear: float
     knn: float
     dense: float | None
+    zero_shot: float | None
     pool: Pool
     """What linear and kNN read: the pooled row or the mean of the patch rows, whichever is better by a linear probe
     on held-out training data. A row that trains no pooled row is not judged by it."""
 
 
 def probe(model: Teacher, train: Source, data: Source, limit: int) -> Probed:
-    """Judge a model by linear probe, kNN and, where there are masks, dense probe.
+    """Judge a model by linear probe, kNN, where there are masks dense probe, and where it knows texts zero-shot.
 
     Args:
         limit: at most so many training images, and as many of the data; a quarter as many for the dense probe.
@@ -44,7 +46,10 @@ def probe(model: Teacher, train: Source, data: Source, limit: int) -> Probed:
     dense = None
     if train.has_masks and data.has_masks:
         dense = DenseProbe(limit=max(limit // 4, 2)).run(model, data, train)["miou"]
-    return Probed(linear[best]["top1"], knn["top1"], dense, best)
+    named = None
+    if model.has_joint and model.has_text and data.classes:
+        named = ZeroShot(limit=limit, templates=model.templates or None).run(model, data, None)["top1"]
+    return Probed(linear[best]["top1"], knn["top1"], dense, named, best)
 
 
 def _both(model: Teacher, source: Source, limit: int) -> dict[Pool, Features]:

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-PROBES = ("linear", "knn", "dense")
+PROBES = ("linear", "knn", "dense", "zero_shot")
 COSTS = ("seconds", "peak_mib")
 BASELINE = "random"
 
@@ -50,7 +50,7 @@ def _above(row: Spread | None, baseline: Spread | None) -> float | None:
 def written(means: Sequence[Mapping[str, Any]]) -> str:
     """The lines of `spread` as a Markdown table, the best linear probe first."""
     order = sorted(means, key=lambda mean: mean["linear"].mean, reverse=True)
-    lines = ["| row | linear | kNN | dense, mIoU | seconds | peak MiB |", "|---|---|---|---|---|---|"]
+    lines = ["| row | linear | kNN | dense, mIoU | zero-shot | seconds | peak MiB |", "|---|---|---|---|---|---|---|"]
     for mean in order:
         probes = " | ".join(_shown(mean[name]) for name in PROBES)
         costs = " | ".join("-" if mean[name] is None else f"{mean[name]:.0f}" for name in COSTS)

@@ -22,16 +22,15 @@ from pydantic import Field
 from onestage.bench.probes import probe
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
+from onestage.bench.variants import Variant, fixed, variants, weighted
 from onestage.data import open_source
-from onestage.encoders import EncoderSpec, Vit
 from onestage.methods import METHODS
-from onestage.objective import Frozen, Method
-from onestage.pretraining import Recipe, Watch
+from onestage.objective import Frozen
+from onestage.pretraining import Watch
 from onestage.pretraining.seeds import parse_seeds
-from onestage.recipes import rows_of
-from onestage.recipes.tiny import VIT, tiny
+from onestage.recipes.tiny import tiny
 from onestage.roles import Source
-from onestage.spec import UserError, spec, suggest, to_yaml
+from onestage.spec import UserError, spec, to_yaml
 from onestage.storage import write_atomic
 from onestage.teachers import load, load_random
 
@@ -49,7 +48,7 @@ SPLITS = {
 @final
 @spec
 class TableBench:
-    """Rows of the table under one budget and one backbone: linear, kNN and dense probe, seconds and peak memory."""
+    """Rows of the table under one budget and one backbone: linear, kNN and dense probe, zero-shot, and their cost."""
 
     data: str = "scenes"
     """Labelled training data; rows that read captions need them too."""
@@ -57,6 +56,8 @@ class TableBench:
     """What the rows are judged on; the test split of built-in data unless given."""
     rows: str = "all"
     """Rows with commas between them (onestage ls methods), sums too (uta+0.5*clip); all: every one the data allow."""
+    vary: str | None = None
+    """PATH=VALUE|VALUE: a setting of the recipe (onestage show) and its values; every row is trained with each."""
     seeds: str = "0"
     """Seeds with commas between them: a run for each row and seed."""
     steps: Annotated[int, Field(ge=1)] = 900
@@ -72,16 +73,16 @@ class TableBench:
         """A line for each (row, seed), then one for each row with its mean and spread over seeds."""
         train, data = self._sources()
         rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
-        teacher = None
-        if any(method.named(Frozen) for row in rows for _, method in _rows(row)):
-            teacher = self.teacher or self._teacher(train, out)
-            if self.teacher is None:
-                yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
+        asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
+        teacher = self.teacher
+        if teacher is None and any(method.named(Frozen) for row in rows for _, method in weighted(row)):
+            teacher = self._teacher(train, out)
+            yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
         lines: list[dict[str, Any]] = []
-        began, todo = time.monotonic(), [(row, seed) for seed in seeds for row in [SUPERVISED, RANDOM, *rows]]
-        for number, (row, seed) in enumerate(todo):
-            _say(f"bench table: {row}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
-            lines.append(self._one(row, seed, teacher, out, (train, data)))
+        began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
+        for number, (one, seed) in enumerate(todo):
+            _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
+            lines.append(self._one(one, seed, teacher, out, (train, data)))
             yield lines[-1]
         means = spread(lines)
         write_atomic(out / "table.md", written(means))
@@ -111,7 +112,7 @@ class TableBench:
 
     def _reads_texts(self, row: str) -> bool:
         """Whether a row needs captions, itself or for the teacher that is not given."""
-        methods = [method for _, method in _rows(row)]
+        methods = [method for _, method in weighted(row)]
         return any(method.needs_texts or (method.named(Frozen) and not self.teacher) for method in methods)
 
     def _teacher(self, train: Source, out: Path) -> str:
@@ -125,51 +126,29 @@ class TableBench:
         return str(out / "teacher")
 
     def _one(
-        self, row: str, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
+        self, one: Variant, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
     ) -> dict[str, Any]:
         """The line of a row and a seed: read where it is there, else made."""
-        recipe = fixed(SUPERVISED if row == RANDOM else row, self.steps, seed)
-        frozen = recipe.method.named(Frozen)
-        recipe = dataclasses.replace(recipe, data=self.data, teachers={name: str(teacher) for name in frozen})
-        told = f"{to_yaml(recipe)}\n{row} {sources[1].fingerprint()} {self.probed}"
+        row = Variant(SUPERVISED) if one.row == RANDOM else one
+        recipe = fixed(row, self.steps, seed, self.data, teacher)
+        told = f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}"
         digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-        path, folder = out / f"{row}@{seed}.json", out / row / f"seed_{seed}"
+        path, folder = out / f"{one.folder}@{seed}.json", out / row.folder / f"seed_{seed}"
         if path.exists():
             held = _read(path)
             if held.get("digest") != digest:
                 raise UserError(f"{path}: the result of other settings or data; choose another --out")
             return held["line"]
-        line: dict[str, Any] = {"case": "table", "row": row, "seed": seed}
-        if row == RANDOM:
-            model = load_random(str(out / SUPERVISED / f"seed_{seed}"), seed, _device())
+        line: dict[str, Any] = {"case": "table", "row": one.name, "seed": seed}
+        if one.row == RANDOM:
+            model = load_random(str(folder), seed, _device())
             line |= {"seconds": 0.0, "peak_mib": None}
         else:
-            line |= trained(recipe, folder, out / row / f"seed_{seed}.yaml")._asdict()
+            line |= trained(recipe, folder, folder.with_suffix(".yaml"))._asdict()
             model = load(str(folder), _device())
         line |= probe(model, *sources, self.probed)._asdict()
         write_atomic(path, json.dumps({"digest": digest, "line": line}) + "\n")
         return line
-
-
-def fixed(row: str, steps: int, seed: int) -> Recipe:
-    """A row, or a sum of rows, with its own views, targets and likelihoods, and the backbone that all rows have."""
-    made = tiny(_rows(row), "demo")
-    models = {name: _backbone(model) for name, model in made.models.items()}
-    return dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch())
-
-
-def _backbone(model: EncoderSpec) -> EncoderSpec:
-    """One width, depth and stem for all; the grid is the teacher's where there is one. Texts have their own tower."""
-    if not isinstance(model, Vit):
-        return model
-    return dataclasses.replace(model, width=VIT.width, depth=VIT.depth, heads=VIT.heads, stem="patch")
-
-
-def _rows(text: str) -> list[tuple[float, Method]]:
-    rows = rows_of(text)
-    if not rows:
-        raise UserError(f"bench table: '{text}' is no row or sum of rows{suggest(text, list(METHODS))}")
-    return rows
 
 
 def _device() -> torch.device:
