@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onestage.methods import METHODS
-from onestage.objective import COLUMNS, term_rows
-from onestage.recipes import PAPER, names, recipe
+from onestage.objective import COLUMNS, Method, term_rows, verified_by
+from onestage.recipes import PAPER, names, names_of_methods, recipe
 from onestage.recipes.describe import first_line, length, needs
 from onestage.teachers import COLUMNS as TEACHER_COLUMNS
 from onestage.teachers import REFERENCES, TABLE
@@ -30,16 +30,27 @@ def linked(text: str) -> str:
 
 def methods_page() -> str:
     """The table of methods: a line for each term, in the columns of M3I's table, with the citation."""
-    rows = [[*row, linked(method.cite)] for method in METHODS.values() for row in term_rows(method)]
+    made = names_of_methods()
+    rows = [
+        [*row, linked(method.cite), ", ".join(f"`{name}`" for name in made[method.name]), _tests(method)]
+        for method in METHODS.values()
+        for row in term_rows(method)
+    ]
     return f"""{GENERATED}
 # Methods
 
 Every method is a row of one table: a term says that input *x* explains target *y* (M3I, eq. 1 and eq. 4). *z_y* is
-what has to be explained, *P_hat* the likelihood, and the regulariser is what keeps all answers from becoming one.
+what has to be explained, *z_x* what it is explained from, *P_hat* the likelihood, and the regulariser is what keeps
+all answers from becoming one. The tests that verify a row compare its parts with slow formulas or other libraries;
+`pytest -k NAME` runs one.
 The same table in a terminal: `onestage ls methods`. The declarations: [src/onestage/methods](../src/onestage/methods).
 
-{table([*COLUMNS, "source"], rows)}
+{table([*COLUMNS, "source", "recipe", "verified by"], rows)}
 """
+
+
+def _tests(method: Method) -> str:
+    return ", ".join(f"`{name}`" for name in verified_by(method))
 
 
 def about(name: str) -> str:

@@ -61,7 +61,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize("wanted", FORMS, ids=lambda wanted: f"{wanted.form}-{wanted.beta}")
 @pytest.mark.parametrize("weighted", [False, True])
-def test_value_and_gradients_equal_the_slow_formula(wanted: Gaussian, weighted: bool) -> None:
+def test_gaussian_value_and_gradients_equal_the_slow_formula(wanted: Gaussian, weighted: bool) -> None:
     guess, rows = draw(3, 4, 5, seed=0), draw(3, 4, 5, seed=1)
     weight = torch.tensor([[1, 0, 0, 0.5], [1, 1, 1, 1], [0, 0, 0, 2.0]]) if weighted else None
     fast_in = [guess.clone().requires_grad_(), rows.clone().requires_grad_()]

@@ -12,7 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onestage.encoders import ClipText, Vit
 from onestage.likelihood import Gaussian
-from onestage.methods import FD, MAE, METHODS, UTA
+from onestage.methods import METHODS
+from onestage.methods.distilled import FD, UTA
+from onestage.methods.masked import MAE
 from onestage.objective import (
     Answers,
     Ask,

@@ -7,7 +7,8 @@ import yaml
 
 from onestage.encoders import Vit
 from onestage.likelihood import Boltzmann, Gaussian
-from onestage.methods import METHODS, UTA
+from onestage.methods import METHODS
+from onestage.methods.distilled import UTA
 from onestage.objective import Answers, Input, Method, Objective, Part, Term, Trained, regulariser
 from onestage.predictors import Linear
 from onestage.spec import UserError, from_plain, to_plain, to_yaml

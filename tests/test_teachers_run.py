@@ -13,7 +13,7 @@ from torch import Tensor
 
 from onestage import api, pretraining
 from onestage.likelihood import Gaussian
-from onestage.methods import MVP
+from onestage.methods.masked import MVP
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Linear
 from onestage.spec import UserError, from_plain, to_plain

@@ -37,7 +37,7 @@ Given = str | Path | Recipe
 def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"] = "recipes") -> str:
     """What there is, as text for people."""
     if what == "methods":
-        return describe.methods_table(METHODS)
+        return describe.methods_table(METHODS, named.names_of_methods())
     if what == "teachers":
         return describe.columns(list(REFERENCES)) + "\n\n" + describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":

@@ -121,3 +121,5 @@ MIXMIM = Method(
         for name in ("first", "second")
     },
 )
+
+ROWS = (M3I, M3I_TEXT, M3I_BOTH, M3I_UNMIXED, MIXMIM)

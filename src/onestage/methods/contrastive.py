@@ -24,3 +24,5 @@ CLIP = Method(
         )
     },
 )
+
+ROWS = (CLIP,)

@@ -43,3 +43,5 @@ UTA = Method(
         )
     },
 )
+
+ROWS = (FD, UTA)

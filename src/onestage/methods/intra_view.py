@@ -74,3 +74,5 @@ MIM_GLOBAL = Method(
     inputs=sees("view1", SIAMESE),
     terms=image(Gaussian(form="cosine"), DECORRELATED),
 )
+
+ROWS = (AUTO_ENCODER, DENSE_DISTILLATION, GLOBAL_DISTILLATION, MIM_PIXEL, MIM_FEATURE, MIM_GLOBAL)

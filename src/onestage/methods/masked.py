@@ -66,3 +66,5 @@ MVP = Method(
         )
     },
 )
+
+ROWS = (MAE, EVA, MVP)

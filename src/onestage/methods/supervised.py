@@ -18,3 +18,5 @@ SUPERVISED = Method(
         "category": Term(x="image", y="label", target=Table(), predictor=Linear(), likelihood=Boltzmann(over="table"))
     },
 )
+
+ROWS = (SUPERVISED,)

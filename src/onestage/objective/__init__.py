@@ -21,6 +21,7 @@ from onestage.objective.declare import (
 )
 from onestage.objective.module import Objective
 from onestage.objective.monitor import COLLAPSED
+from onestage.objective.oracles import verified_by
 from onestage.objective.table import COLUMNS, term_rows
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "regulariser",
     "shares",
     "term_rows",
+    "verified_by",
 ]

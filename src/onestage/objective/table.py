@@ -5,7 +5,7 @@ from __future__ import annotations
 from onestage.objective.declare import Method, Term, regulariser
 from onestage.targets import Table
 
-COLUMNS = ("method", "term", "input x", "target y", "z_y", "predictor", "regulariser", "P_hat", "weight")
+COLUMNS = ("method", "term", "input x", "target y", "z_x", "z_y", "predictor", "regulariser", "P_hat", "weight")
 
 
 def term_rows(method: Method) -> list[tuple[str, ...]]:
@@ -16,6 +16,7 @@ def term_rows(method: Method) -> list[tuple[str, ...]]:
             name,
             _input(method, term),
             term.y,
+            _seen(method, term),
             _target(term),
             term.predictor.kind,
             regulariser(method, term),
@@ -37,6 +38,12 @@ def _input(method: Method, term: Term) -> str:
         hide = "" if part.hide is None else f" {part.mode} {part.hide.kind.replace('_', ' ')}"
         words.append(f"{part.of}{hide}")
     return " + ".join(words)
+
+
+def _seen(method: Method, term: Term) -> str:
+    """Which of the encoder's rows the predictor reads: its pooled row, or all that it returned."""
+    whole = isinstance(term.target, Table) or (term.target.rows == "pooled" and term.predictor.reaches == "rows")
+    return f"{method.input_of(term).encoder}, {'pooled' if whole else 'rows'}"
 
 
 def _target(term: Term) -> str:

@@ -30,6 +30,14 @@ def names() -> list[str]:
     return [f"{row}_tiny" for row in METHODS] + list(PAPER)
 
 
+def names_of_methods() -> dict[str, list[str]]:
+    """The names of the recipes of every method."""
+    found: dict[str, list[str]] = {row: [f"{row}_tiny"] for row in METHODS}
+    for name, make in PAPER.items():
+        found.setdefault(make().method.name, []).append(name)
+    return found
+
+
 def recipe(name: str) -> Recipe:
     """A recipe by its name or from a YAML file. `uta+0.5*clip_tiny` is the weighted sum of two rows. A file holds a
     whole recipe, or `base: NAME` and what differs from it.
@@ -85,4 +93,4 @@ def _over(held: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return laid
 
 
-__all__ = ["PAPER", "names", "recipe", "rows_of", "tiny"]
+__all__ = ["PAPER", "names", "names_of_methods", "recipe", "rows_of", "tiny"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from onestage.encoders import ClipText
-from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows
+from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows, verified_by
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.spec import fields_of, to_yaml
@@ -72,9 +74,25 @@ def recipe_line(recipe: Recipe) -> str:
     return f"batch {recipe.batch}, {length(recipe)}" + (f"; needs {' and '.join(words)}" if words else "")
 
 
-def methods_table(methods: Mapping[str, Method]) -> str:
-    """The table of all methods."""
-    return columns([COLUMNS, *(row for method in methods.values() for row in term_rows(method))])
+def methods_table(methods: Mapping[str, Method], recipes: Mapping[str, Sequence[str]]) -> str:
+    """The table of all methods: their terms, then for each its citation, its recipes and its oracle tests.
+
+    Args:
+        recipes: the names of the recipes of each method.
+    """
+    terms = columns([COLUMNS, *(row for method in methods.values() for row in term_rows(method))])
+    width = shutil.get_terminal_size((120, 24)).columns
+    about = [_about(method, recipes.get(name, ()), width) for name, method in methods.items()]
+    return "\n\n".join([terms, *about])
+
+
+def _about(method: Method, recipes: Sequence[str], width: int) -> str:
+    told = {"cite": method.cite, "recipe": ", ".join(recipes), "verified by": ", ".join(verified_by(method))}
+    filled = (
+        textwrap.fill(text, max(width, 60), initial_indent=f"  {name:<12}", subsequent_indent=" " * 14)
+        for name, text in told.items()
+    )
+    return "\n".join([method.name, *filled])
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -10,7 +10,8 @@ import dataclasses
 from onestage.encoders import Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.methods import MAE, MVP, UTA
+from onestage.methods.distilled import UTA
+from onestage.methods.masked import MAE, MVP
 from onestage.objective import Method
 from onestage.pretraining import Recipe
 from onestage.views import BlockReversed

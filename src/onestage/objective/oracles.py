@@ -1,0 +1,77 @@
+"""Which tests a row rests on: those that compare its parts with a slow formula or another library.
+
+A row is made of parts, so that what verifies it follows from the kinds of its parts; a few rows are checked whole too.
+The names are those of functions in `tests/`; `pytest -k NAME` runs one. A test fails where a name leads nowhere, or a
+part has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onestage.objective.declare import Ema, Method, Term
+from onestage.targets import Encoded
+
+PARTS: dict[str, str] = {
+    "hide random": "test_random_hides_every_cell_alike",
+    "hide block": "test_block_wise_agrees_with_the_slow_formula",
+    "hide block_reversed": "test_block_reversed_is_flat_where_block_is_not",
+    "mode drop": "test_dropping_equals_masking_the_same_tokens_in_attention",
+    "mode replace": "test_hidden_pixels_have_no_influence",
+    "mix": "test_each_sample_gets_its_own_rows_back",
+    "target pixels": "test_pixels_equal_the_slow_formula",
+    "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
+    "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
+    "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
+    "predictor linear": "test_linear_maps_each_wanted_row",
+    "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
+    "predictor decoder": "test_decoder_equals_timm_blocks_over_the_restored_sequence",
+    "predictor relative": "test_positions_are_those_of_brute_force_geometry",
+    "likelihood gaussian": "test_gaussian_value_and_gradients_equal_the_slow_formula",
+    "likelihood boltzmann batch": "test_batch_value_and_gradients_equal_the_slow_formula",
+    "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
+    "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
+    "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
+}
+"""The oracle of each kind of part."""
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "clip": ("test_plain_clip_equals_open_clip",),
+    "mae": ("test_decoder_of_mae_has_its_parameters",),
+    "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
+    "uta": (
+        "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
+        "test_uta_student_flops_follow_the_kept_tokens",
+    ),
+}
+"""Tests of whole rows."""
+
+
+def parts(method: Method) -> tuple[str, ...]:
+    """The kinds of parts that a row is made of, in the words of `PARTS`, each once."""
+    return tuple(dict.fromkeys(kind for term in method.terms.values() for kind in _kinds(method, term)))
+
+
+def verified_by(method: Method) -> tuple[str, ...]:
+    """The names of the oracle tests of a row, its own first."""
+    own = [name for row in method.name.split("+") for name in ROWS.get(row, ())]
+    return tuple(dict.fromkeys([*own, *(PARTS[kind] for kind in parts(method) if kind in PARTS)]))
+
+
+def _kinds(method: Method, term: Term) -> Iterator[str]:
+    asked = method.input_of(term)
+    for part in asked.parts.values():
+        if part.hide is not None:
+            yield from (f"hide {part.hide.kind}", f"mode {part.mode}")
+    if asked.mix is not None:
+        yield from (f"hide {asked.mix.kind}", "mix")
+    yield f"target {term.target.kind}"
+    if isinstance(term.target, Encoded) and isinstance(method.encoders[term.target.encoder], Ema):
+        yield "ema"
+    yield f"predictor {term.predictor.kind}"
+    likelihood = term.likelihood
+    over = f" {likelihood.over}" if likelihood.kind == "boltzmann" else ""
+    yield f"likelihood {likelihood.kind}{over}"
+    if term.regulariser is not None:
+        yield f"regulariser {term.regulariser.kind}"
