@@ -21,12 +21,12 @@ from onestage.methods.intra_view import (
     MIM_GLOBAL,
     MIM_PIXEL,
 )
-from onestage.methods.masked import EVA, MAE, MVP
+from onestage.methods.masked import EVA, MAE, MASKFEAT, MVP, SIMMIM
 from onestage.methods.supervised import SUPERVISED
 from onestage.objective import Method
 
 _SUPERVISED = (SUPERVISED, CLIP)
-_DISTILLED = (FD, MAE, EVA, MVP, UTA)
+_DISTILLED = (FD, MAE, SIMMIM, MASKFEAT, EVA, MVP, UTA)
 _INTRA_VIEW = (AUTO_ENCODER, DENSE_DISTILLATION, GLOBAL_DISTILLATION, MIM_PIXEL, MIM_FEATURE, MIM_GLOBAL)
 _INTER_VIEW = (NOVEL_VIEW, DENSE_INSTANCE, INSTANCE, SIAMESE_PIXEL, SIAMESE_FEATURE, INSTANCE_MASKED)
 _ALL_IN_ONE = (M3I, M3I_TEXT, M3I_BOTH, M3I_UNMIXED, MIXMIM)
