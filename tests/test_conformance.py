@@ -14,7 +14,7 @@ from onestage.likelihood import Boltzmann, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.spec import from_plain, to_plain
-from onestage.targets import Encoded, Pixels, Table
+from onestage.targets import Encoded, Hog, Pixels, Table
 from onestage.types import Losses
 from small import lean
 from test_objective import answers_for, batch_for, objective_for
@@ -80,6 +80,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
     if likelihood.form == "cosine":
         return 0.0, 0.4
+    if isinstance(term.target, Hog):
+        return 1 / 9, 0.5
     return (1.0, 1.5) if isinstance(term.target, Pixels) or term.target.norm == "layer" else None
 
 

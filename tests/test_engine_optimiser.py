@@ -116,6 +116,7 @@ def test_which_parameters_decay() -> None:
     assert shrunk(model(), Group(lr=0.1)) == matrices
     assert shrunk(model(), Group(lr=0.1, no_decay=("pos_*",))) == matrices - {"pos_embed"}
     assert shrunk(model(), Group(lr=0.1, weight_decay=0.0)) == set()
+    assert shrunk(model(), Group(lr=0.1, decay=("head.bias",))) == matrices | {"head.bias"}
     everything = {n for n, _ in tower().named_parameters()}
     always = Group(lr=0.1, decay_vectors="always", no_decay=("*norm*",))
     assert shrunk(model(), always) == {n for n in everything if "norm" not in n}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from onestage.engine.schedule import Constant, Cosine, CosineTo, Schedule, value_at, warm_cosine
+from onestage.engine.schedule import Constant, Cosine, CosineTo, Multistep, Rates, Schedule, value_at, warm_cosine
 from onestage.spec import UserError, from_plain
 
 
@@ -61,3 +61,20 @@ def test_schedules_are_told_apart_by_kind_and_checked() -> None:
     assert read({"kind": "cosine", "start": 0.99}) == CosineTo(start=0.99, end=1.0)
     with pytest.raises(UserError, match="warmup"):
         from_plain(Cosine, {"warmup": 40})
+
+
+def test_steps_down_after_a_ramp() -> None:
+    """SimMIM's: 10 of 800 epochs of warm-up, a tenth from epoch 700 on."""
+    schedule = Multistep(warmup=10 / 800, drops=(700 / 800,), start=2e-6)
+    expected = [2e-6 + (4e-4 - 2e-6) * i / 9 for i in range(10)] + [4e-4] * 690 + [4e-5] * 100
+    np.testing.assert_allclose([schedule.at(step, 800, 4e-4) for step in range(800)], expected, rtol=1e-12)
+    for step in (3, 300, 750):
+        assert schedule.scaled(0.5).at(step, 800, 2e-4) == pytest.approx(expected[step] / 2)
+    twice = Multistep(warmup=0.0, drops=(0.5, 0.75), factor=0.5)
+    assert [twice.at(step, 4, 1.0) for step in range(4)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_a_schedule_without_a_kind_is_a_cosine() -> None:
+    read = TypeAdapter(Rates).validate_python
+    assert read({"warmup": 0.1}) == Cosine(warmup=0.1)
+    assert read({"kind": "multistep", "warmup": 0.1, "drops": [0.5]}) == Multistep(warmup=0.1, drops=(0.5,))

@@ -19,8 +19,7 @@ from onestage.objective import Answers, Ask, Frozen, Objective, Trained
 from onestage.ops import place_of
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
-from onestage.recipes import PAPER
-from onestage.recipes.m3i import M3I_ROWS
+from onestage.recipes import FAMILIES, PAPER
 from onestage.spec import UserError, from_plain, read_yaml, to_yaml
 from onestage.types import Batch, Geometry, Tokens, View
 
@@ -103,7 +102,7 @@ def count(module: nn.Module) -> int:
 
 
 def test_every_paper_recipe_has_its_sheet() -> None:
-    assert SHEETS.keys() == PARAMETERS.keys() == PAPER.keys() - {row.__name__ for row in M3I_ROWS}
+    assert SHEETS.keys() == PARAMETERS.keys() == PAPER.keys() - {row.__name__ for row in FAMILIES}
 
 
 @pytest.mark.parametrize("name", SHEETS)

@@ -77,6 +77,20 @@ def test_patches_have_mean_0_and_unbiased_variance_1_and_constant_ones_are_finit
     assert torch.equal(rows[0, 1], torch.zeros(192))
 
 
+def test_pixels_by_what_lies_around_them() -> None:
+    """Swin V2's: the mean and unbiased variance of the 5 x 5 pixels around each, as far as they are in the picture."""
+    pixels = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+    maker = Pixels("all", norm="local", window=5, normalise="none").build(patch=8)
+    rows = maker(view_of(pixels), wanted([[0]], (1, 1)), None).rows.view(8, 8, 3)
+    for y in range(8):
+        for x in range(8):
+            near = pixels[0, :, max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3].double().flatten(1)
+            expected = (pixels[0, :, y, x].double() - near.mean(1)) / (near.var(1, unbiased=True) + 1e-6).sqrt()
+            torch.testing.assert_close(rows[y, x].double(), expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(UserError, match="46 pixels have no middle"):
+        from_plain(Holder, {"target": {"kind": "pixels", "rows": "all", "norm": "local", "window": 46}})
+
+
 def test_bf16_pixels_become_fp32_targets() -> None:
     pixels = torch.rand(1, 3, 4, 6).bfloat16()
     assert Pixels("all").build(2)(view_of(pixels), wanted([[0]]), None).rows.dtype == torch.float32

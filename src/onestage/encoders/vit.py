@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any, Literal, final
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from onestage.encoders.initialise import Initialisation, fix_positions, initialise
 from onestage.layers.attention import unfuse_without_gpu
 from onestage.layers.normalise import Normalise, Statistics
+from onestage.layers.relative_bias import RelativeBias
 from onestage.layers.slots import KeepCells, MaskToken
 from onestage.layers.stem import ConvStem
 from onestage.ops import place_of, shown
@@ -39,9 +41,11 @@ class Vit:
     heads: int | None = None
     mlp_ratio: float | None = None
     pool: Pool = "cls"
-    positions: Literal["learned", "sincos"] = "learned"
+    positions: Literal["learned", "sincos", "relative"] = "learned"
+    """Added to the patches: trained, or MAE's fixed sines. `relative`: BEiT's bias of attention, one for all blocks."""
     stem: Literal["patch", "conv"] = "patch"
     drop_path: float = 0.0
+    attention_dropout: float = 0.0
     layer_scale: float | None = None
     init: Initialisation = "timm"
     normalise: Statistics = "imagenet"
@@ -68,6 +72,8 @@ def _backbone(wanted: Vit) -> Any:
         "num_heads": wanted.heads,
         "mlp_ratio": wanted.mlp_ratio,
         "init_values": wanted.layer_scale,
+        "attn_drop_rate": wanted.attention_dropout or None,
+        "pos_embed": "none" if wanted.positions == "relative" else None,
     }
     options = {name: value for name, value in names.items() if value is not None}
     if wanted.arch not in timm.list_models():
@@ -75,6 +81,8 @@ def _backbone(wanted: Vit) -> Any:
         raise UserError(f"timm has no model '{wanted.arch}'; for example {', '.join(near)}")
     if not is_model_in_modules(wanted.arch, {"vision_transformer", "eva"}):
         raise UserError(f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_* or eva02_* model")
+    if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer"}):
+        raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
     try:
         return timm.create_model(
             wanted.arch, num_classes=0, global_pool="token", drop_path_rate=wanted.drop_path, **options
@@ -99,6 +107,9 @@ class VitEncoder(Encoder):
         self.prefix = int(backbone.num_prefix_tokens)
         self.normalise = Normalise(wanted.normalise)
         initialise(backbone, wanted.init, len(backbone.blocks))
+        self.rel_pos = None
+        if wanted.positions == "relative":
+            self.rel_pos = RelativeBias(self.grid, int(backbone.blocks[0].attn.num_heads))
         if wanted.positions == "sincos":
             fix_positions(backbone.pos_embed, self.grid, self.prefix)
         if wanted.stem == "conv":
@@ -116,23 +127,31 @@ class VitEncoder(Encoder):
         assert view is not None, "an image encoder is given a view"
         cells = visible_cells(piece, self.grid, view.pixels)
         with _Slots(self.keep, self.mask, piece, cells):
-            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._apart(piece))
+            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._added(piece, cells))
         patches = rows[:, self.prefix :]
         pooled = rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
         return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry)
 
-    def _apart(self, piece: Piece) -> Tensor | None:
-        """What is added to the attention of mixed images that are kept apart: a cell does not see the other image, nor
-        the class token, which sees both."""
-        if piece.owner is None:
+    def _added(self, piece: Piece, cells: Tensor) -> Tensor | None:
+        """What is added to the logits of the attention: relative positions, and what keeps mixed images apart."""
+        added = None if self.rel_pos is None else self.rel_pos(cells if piece.mode == "drop" else None)
+        if piece.owner is not None:
+            added = apart(piece.owner, self.prefix) if added is None else added + apart(piece.owner, self.prefix)
+        if added is None:
             return None
-        batch, count = piece.owner.shape
-        forbidden = torch.zeros(batch, 1, self.prefix + count, self.prefix + count, device=piece.owner.device)
-        cells = forbidden[:, 0, self.prefix :]
-        cells[:, :, self.prefix :].masked_fill_(piece.owner.unsqueeze(1) != piece.owner.unsqueeze(2), -torch.inf)
-        cells[:, :, : self.prefix] = -torch.inf
-        kind = piece.owner.device.type
-        return forbidden.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else forbidden
+        kind = added.device.type
+        return added.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else added
+
+
+def apart(owner: Bool[Tensor, "b g"], prefix: int) -> Float[Tensor, "b 1 m m"]:
+    """Minus infinity where attention is forbidden in mixed images that are kept apart: a cell sees neither the other
+    image nor the class token, which sees both."""
+    batch, count = owner.shape
+    forbidden = torch.zeros(batch, 1, prefix + count, prefix + count, device=owner.device)
+    cells = forbidden[:, 0, prefix:]
+    cells[:, :, prefix:].masked_fill_(owner.unsqueeze(1) != owner.unsqueeze(2), -torch.inf)
+    cells[:, :, :prefix] = -torch.inf
+    return forbidden
 
 
 @final

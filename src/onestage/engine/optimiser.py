@@ -19,7 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from onestage.engine.schedule import Cosine
+from onestage.engine.schedule import Rates
 from onestage.spec import UserError, spec, suggest
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -40,6 +40,8 @@ class Group:
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     no_decay: tuple[str, ...] = ()
     """Patterns of names that do not decay, beside what `decay_vectors` exempts."""
+    decay: tuple[str, ...] = ()
+    """Patterns of names that decay though they are vectors: of mask tokens, say, which BEiT's code lets decay."""
     decay_vectors: Literal["never", "always"] = "never"
     """`never`: biases and whatever has at most one axis do not decay; `always`: they do (MoCo v3)."""
     clip: Annotated[float, Field(gt=0)] | None = None
@@ -117,7 +119,7 @@ class Optimisers:
         """The highest learning rate of each group at the batch in use."""
         return {name: group.lr * self._scale for name, group in self._spec.groups.items()}
 
-    def set_lr(self, schedule: Cosine, step: int, total: int) -> dict[str, float]:
+    def set_lr(self, schedule: Rates, step: int, total: int) -> dict[str, float]:
         """Set what step number `step` (from 0) of `total` needs: learning rates, and which groups are frozen.
 
         Returns:
@@ -254,7 +256,8 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 def _decay(name: str, parameter: Tensor, group: Group) -> float:
     is_vector = parameter.ndim <= 1 or name.rpartition(".")[2] == "bias"
-    exempt = (is_vector and group.decay_vectors == "never") or _matches(name, group.no_decay)
+    spared = is_vector and group.decay_vectors == "never" and not _matches(name, group.decay)
+    exempt = spared or _matches(name, group.no_decay)
     return 0.0 if exempt else group.weight_decay
 
 

@@ -6,15 +6,17 @@ Learning rate (BEiT and EVA): a linear warm-up that reaches the peak on its last
     lr(s) = start + (peak - start) s / (W - 1)                          for s < W
     lr(s) = end + (peak - end) (1 + cos(pi (s - W) / (T - W))) / 2      for W <= s <= T
 
+SimMIM (arXiv:2111.09886) stays at the peak instead, and multiplies it by a factor at given shares of the run.
+
 Momentum (BYOL, arXiv:2006.07733; DINO, arXiv:2104.14294): m(s) = end + (start - end) (1 + cos(pi s / T)) / 2.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, assert_never
+from typing import Annotated, Any, Literal, assert_never
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from onestage.spec import spec
 
@@ -31,6 +33,7 @@ class Cosine:
     """Share of the run's steps: 40 of 1600 epochs are 0.025, whatever the number of steps becomes."""
     start: Annotated[float, Field(ge=0)] = 0.0
     end: Annotated[float, Field(ge=0)] = 0.0
+    kind: Literal["cosine"] = "cosine"
 
     def scaled(self, factor: float) -> Cosine:
         """The same shape with `start` and `end` multiplied."""
@@ -43,6 +46,43 @@ class Cosine:
     def at(self, step: int, total: int, peak: float) -> float:
         """The learning rate with which step number `step` (from 0) of `total` is taken."""
         return warm_cosine(step, total, self.warmup_steps(total), peak, self.start, self.end)
+
+
+@spec
+class Multistep:
+    """Linear warm-up from `start` to the peak, which is then multiplied by `factor` at every share in `drops`."""
+
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    """Share of the run's steps."""
+    drops: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """Shares of the run: 700 of 800 epochs are 0.875."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    start: Annotated[float, Field(ge=0)] = 0.0
+    kind: Literal["multistep"] = "multistep"
+
+    def scaled(self, factor: float) -> Multistep:
+        """The same shape with `start` multiplied."""
+        return Multistep(warmup=self.warmup, drops=self.drops, factor=self.factor, start=self.start * factor)
+
+    def warmup_steps(self, total: int) -> int:
+        """How many of `total` steps warm up."""
+        return round(self.warmup * total)
+
+    def at(self, step: int, total: int, peak: float) -> float:
+        """The learning rate with which step number `step` (from 0) of `total` is taken."""
+        warm = self.warmup_steps(total)
+        if step < warm:
+            return warm_cosine(step, total, warm, peak, self.start, peak)
+        return peak * self.factor ** sum(step >= round(drop * total) for drop in self.drops)
+
+
+def _kind_of(value: Any) -> str:
+    """Recipes written before there was a choice say nothing and mean a cosine."""
+    return str(value.get("kind", "cosine")) if isinstance(value, dict) else str(value.kind)
+
+
+Rates = Annotated[Annotated[Cosine, Tag("cosine")] | Annotated[Multistep, Tag("multistep")], Discriminator(_kind_of)]
+"""How learning rates may run over a recipe."""
 
 
 @spec

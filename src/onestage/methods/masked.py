@@ -5,8 +5,8 @@ from __future__ import annotations
 from onestage.likelihood import Gaussian
 from onestage.objective import Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Decoder, Linear
-from onestage.targets import Encoded, Pixels
-from onestage.views import Block, Colour, Crop, Random
+from onestage.targets import Encoded, Hog, Pixels
+from onestage.views import Block, Colour, Crop, Random, Units
 
 MAE = Method(
     name="mae",
@@ -20,6 +20,49 @@ MAE = Method(
             y="view1",
             target=Pixels(rows="hidden", norm="patch"),
             predictor=Decoder(width=512, depth=8, heads=16),
+            likelihood=Gaussian(form="squared"),
+        )
+    },
+)
+
+SIMMIM = Method(
+    name="simmim",
+    cite="SimMIM, arXiv:2111.09886 sec. 3 (L1 on hidden pixels, units of 32 pixels, one linear layer)",
+    encoders={"student": Trained()},
+    views={"view1": Crop(scale=(0.67, 1.0), interpolation="bilinear")},
+    inputs={
+        "masked": Input(
+            encoder="student", parts={"image": Part(of="view1", hide=Units(ratio=0.6, side=2), mode="replace")}
+        )
+    },
+    terms={
+        "pixels": Term(
+            x="masked",
+            y="view1",
+            target=Pixels(rows="hidden", norm="none"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="smooth_l1", beta=0.0),
+        )
+    },
+)
+
+MASKFEAT = Method(
+    name="maskfeat",
+    cite="MaskFeat, arXiv:2112.09133 sec. 3 (histograms of gradients; the encoder's final norm is the head's)",
+    encoders={"student": Trained()},
+    views={"view1": Crop(scale=(0.5, 1.0))},
+    inputs={
+        "masked": Input(
+            encoder="student",
+            parts={"image": Part(of="view1", hide=Block(cells=78, of=196, min_block=15), mode="replace")},
+        )
+    },
+    terms={
+        "hog": Term(
+            x="masked",
+            y="view1",
+            target=Hog(rows="hidden"),
+            predictor=Linear(),
             likelihood=Gaussian(form="squared"),
         )
     },
@@ -67,4 +110,4 @@ MVP = Method(
     },
 )
 
-ROWS = (MAE, EVA, MVP)
+ROWS = (MAE, SIMMIM, MASKFEAT, EVA, MVP)

@@ -8,7 +8,7 @@ from onestage.encoders import EncoderSpec
 from onestage.objective.declare import Ema, Method, Term
 from onestage.roles import Encoder, TargetMaker
 from onestage.spec import UserError
-from onestage.targets import Encoded, Pixels, Table
+from onestage.targets import Encoded, OfPixels, Table
 from onestage.types import Grid
 
 
@@ -56,7 +56,7 @@ def build_target(
         UserError: when a table is wanted and nobody knows the number of classes.
     """
     target = term.target
-    if isinstance(target, Pixels):
+    if isinstance(target, OfPixels):
         return target.build(student.size // student.grid[0])
     if isinstance(target, Table):
         if classes is None and target.classes is None:

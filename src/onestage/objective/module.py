@@ -22,7 +22,7 @@ from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Tr
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
 from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
-from onestage.targets import Encoded, Pixels, Table, wanted_cells
+from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
 
@@ -200,7 +200,7 @@ class Objective(nn.Module):
         self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str], Tokens]
     ) -> View | Tokens | Int[Tensor, " b"]:
         """What a target is made of: pixels, another encoder's tokens, or labels."""
-        if isinstance(term.target, Pixels):
+        if isinstance(term.target, OfPixels):
             return batch.views[term.y]
         if isinstance(term.target, Table):
             assert batch.label is not None, "the loader checks that labels are there"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onestage.objective.declare import Method, Term, regulariser
-from onestage.targets import Table
+from onestage.targets import OfPixels, Table
 
 COLUMNS = ("method", "term", "input x", "target y", "z_x", "z_y", "predictor", "regulariser", "P_hat", "weight")
 
@@ -50,8 +50,8 @@ def _target(term: Term) -> str:
     target = term.target
     if isinstance(target, Table):
         return "category embedding"
-    if target.kind == "pixels":
-        return f"pixels, {target.rows}"
+    if isinstance(target, OfPixels):
+        return f"{target.kind}, {target.rows}"
     norm = "" if target.norm == "none" else f", {target.norm} norm"
     return f"{target.encoder}, {target.rows}{norm}"
 

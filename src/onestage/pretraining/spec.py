@@ -9,7 +9,7 @@ from pydantic import Field
 from onestage.data.fast import Decoder
 from onestage.encoders import EncoderSpec
 from onestage.engine.optimiser import Optimiser
-from onestage.engine.schedule import Cosine
+from onestage.engine.schedule import Rates
 from onestage.engine.step import Precision
 from onestage.engine.texts import ShortFirst
 from onestage.objective import Frozen, Method
@@ -54,7 +54,7 @@ class Recipe:
     batch: Positive
     """Samples of one step, over all processes and pieces."""
     optimiser: Optimiser
-    schedule: Cosine
+    schedule: Rates
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Length in passes over the data; or give `steps`."""
     steps: Positive | None = None

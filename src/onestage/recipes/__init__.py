@@ -10,10 +10,13 @@ from onestage.methods import METHODS
 from onestage.objective import Method
 from onestage.pretraining import Recipe
 from onestage.recipes.m3i import M3I_ROWS
+from onestage.recipes.masked import MASKED_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
 from onestage.recipes.tiny import tiny
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
+FAMILIES = (*MASKED_ROWS, *M3I_ROWS)
+"""The paper-size recipes that stand in lists of their own."""
 PAPER: dict[str, Callable[[], Recipe]] = {
     "mae_b16": mae_b16,
     "mvp_b16": mvp_b16,
@@ -21,7 +24,7 @@ PAPER: dict[str, Callable[[], Recipe]] = {
     "uta_b14": uta_b14,
     "uta_l14": uta_l14,
     "uta_g14": uta_g14,
-    **{row.__name__: row for row in M3I_ROWS},
+    **{row.__name__: row for row in FAMILIES},
 }
 
 
@@ -93,4 +96,4 @@ def _over(held: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return laid
 
 
-__all__ = ["PAPER", "names", "names_of_methods", "recipe", "rows_of", "tiny"]
+__all__ = ["FAMILIES", "PAPER", "names", "names_of_methods", "recipe", "rows_of", "tiny"]

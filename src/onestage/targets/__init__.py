@@ -7,15 +7,21 @@ from typing import Annotated
 from pydantic import Discriminator
 
 from onestage.targets.encoded import Encoded, EncodedTarget
+from onestage.targets.hog import Hog, HogTarget
 from onestage.targets.pixels import Pixels, PixelsTarget
 from onestage.targets.rows import RowsWanted, wanted_cells
 from onestage.targets.table import Table, TableTarget
 
-TargetSpec = Annotated[Pixels | Encoded | Table, Discriminator("kind")]
+OfPixels = Pixels | Hog
+"""Targets that are made of a view's pixels alone."""
+TargetSpec = Annotated[Pixels | Hog | Encoded | Table, Discriminator("kind")]
 
 __all__ = [
     "Encoded",
     "EncodedTarget",
+    "Hog",
+    "HogTarget",
+    "OfPixels",
     "Pixels",
     "PixelsTarget",
     "RowsWanted",

@@ -1,11 +1,18 @@
-"""The pixels of the target's view, patch by patch (MAE, arXiv:2111.06377, section 3)."""
+"""The pixels of the target's view, patch by patch (MAE, arXiv:2111.06377, section 3).
+
+They are as they are (SimMIM, arXiv:2111.09886), normalised in each patch (MAE), or by what lies around each pixel: the
+47 x 47 pixels about it as far as they are in the picture (SimMIM for Swin V2, microsoft/Swin-Transformer).
+"""
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
+import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
+from torch.nn import functional
 
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.ops import gather_rows, patchify
@@ -23,11 +30,17 @@ class Pixels:
     """Patches of normalised pixels. They have no pooled row, so `rows` names grid cells only."""
 
     rows: CellRows
-    norm: Literal["patch", "none"] = "patch"
-    """Whether each patch is brought to mean 0 and variance 1."""
+    norm: Literal["patch", "local", "none"] = "patch"
+    """Whether each patch is brought to mean 0 and variance 1, or each pixel by the window around it."""
+    window: Annotated[int, Field(ge=3)] = 47
+    """Side of that window in pixels: odd."""
     normalise: Statistics = "imagenet"
     """Statistics of the channels, applied first."""
     kind: Literal["pixels"] = "pixels"
+
+    def __post_init__(self) -> None:
+        if self.window % 2 == 0:
+            raise ValueError(f"window: {self.window} pixels have no middle one; use an odd number")
 
     def build(self, patch: int) -> PixelsTarget:
         """The target for patches of `patch` pixels a side, that of the encoder."""
@@ -42,7 +55,7 @@ class PixelsTarget(TargetMaker):
         super().__init__()
         self.patch = patch
         self.width = 3 * patch**2
-        self.norm = wanted.norm
+        self.norm, self.window = wanted.norm, wanted.window
         self.normalise = Normalise(wanted.normalise)
 
     def forward(
@@ -60,7 +73,11 @@ class PixelsTarget(TargetMaker):
                 f"a pixel target of {grid[0]} x {grid[1]} patches of {self.patch} px needs a view of "
                 f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
             )
-        patches = patchify(self.normalise(source.pixels.float()), self.patch)
+        pixels = self.normalise(source.pixels.float())
+        if self.norm == "local":
+            with torch.autocast(pixels.device.type, enabled=False):
+                pixels = standardise_locally(pixels, self.window)
+        patches = patchify(pixels, self.patch)
         rows = gather_rows(patches, wanted.cell)
         return Target(standardise(rows) if self.norm == "patch" else rows, identity, None)
 
@@ -75,3 +92,16 @@ def standardise(rows: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
     """Each row to mean 0 and variance 1. The variance is unbiased (divided by p - 1), as in MAE's code."""
     variance = rows.var(dim=-1, keepdim=True, unbiased=True)
     return (rows - rows.mean(dim=-1, keepdim=True)) * (variance + EPSILON).rsqrt()
+
+
+def standardise_locally(images: Float[Tensor, "b c h w"], window: int) -> Float[Tensor, "b c h w"]:
+    """Each pixel by the mean and unbiased variance of the window around it, as far as that is in the picture."""
+
+    def mean(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return functional.avg_pool2d(values, window, stride=1, padding=window // 2, count_include_pad=False)
+
+    count = torch.ones_like(images[:1, :1])
+    count = functional.avg_pool2d(count, window, stride=1, padding=window // 2, count_include_pad=True) * window**2
+    centre = mean(images)
+    variance = (mean(images.square()) - centre.square()) * count / (count - 1)
+    return (images - centre) * (variance.clamp_min(0) + EPSILON).rsqrt()

@@ -13,13 +13,13 @@ from pydantic import Field
 
 from onestage.views.colour import Colour
 from onestage.views.crop import Crop
-from onestage.views.hiding import Block, BlockReversed, Random, block_wise, coverage
+from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
 from onestage.views.resize import Resize
 
 ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
 """Every view a recipe can name."""
 
-HideSpec = Annotated[Random | Block | BlockReversed, Field(discriminator="kind")]
+HideSpec = Annotated[Random | Block | BlockReversed | Units, Field(discriminator="kind")]
 """Every way of hiding a recipe can name."""
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "HideSpec",
     "Random",
     "Resize",
+    "Units",
     "ViewSpec",
     "block_wise",
     "coverage",

@@ -2,7 +2,7 @@
 
 Random: MAE (arXiv:2111.06377, section 3). Block-wise: BEiT (arXiv:2106.08254, algorithm 1), topped up
 with single cells to an exact count as in SiameseIM (arXiv:2206.01204). Reversed block-wise: UTA
-(arXiv:2405.19009).
+(arXiv:2405.19009). Units: SimMIM (arXiv:2111.09886, section 3.2).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 
 from onestage.roles import Hide
-from onestage.spec import spec
+from onestage.spec import UserError, spec
 from onestage.types import Grid
 
 Ratio = Annotated[float, Field(ge=0, lt=1)]
@@ -114,6 +114,42 @@ class BlockReversed(Hide):
         else:
             mask = block_wise(rng, grid, count, least, None, self.aspect)
         return fix_count(rng, mask.ravel(), count)
+
+
+@final
+@spec
+class Units(Hide):
+    """Whole squares of `side` x `side` cells hidden uniformly at random; `ceil(ratio * units)` of them."""
+
+    ratio: Ratio = 0.6
+    side: Cells = 2
+    """Of a unit, in cells: SimMIM's units of 32 pixels are 2 cells of a ViT with patches of 16, and 1 cell of the last
+    stage of a Swin."""
+    kind: Literal["units"] = "units"
+
+    def count(self, grid: Grid) -> int:
+        """How many cells are hidden.
+
+        Raises:
+            UserError: when units do not fill the grid.
+        """
+        rows, columns = self._units(grid)
+        return min(math.ceil(self.ratio * rows * columns), rows * columns - 1) * self.side**2
+
+    def draw(self, rng: np.random.Generator, grid: Grid) -> Bool[np.ndarray, " g"]:
+        """True where hidden."""
+        rows, columns = self._units(grid)
+        mask = np.zeros(rows * columns, dtype=bool)
+        mask[rng.permutation(mask.size)[: self.count(grid) // self.side**2]] = True
+        return np.kron(mask.reshape(rows, columns), np.ones((self.side, self.side), dtype=bool)).ravel()
+
+    def _units(self, grid: Grid) -> Grid:
+        if grid[0] % self.side or grid[1] % self.side:
+            raise UserError(
+                f"hide: units of {self.side} x {self.side} cells do not fill a grid of {grid[0]} x {grid[1]}; choose a "
+                "side that divides it, or another image size"
+            )
+        return grid[0] // self.side, grid[1] // self.side
 
 
 def block_wise(

@@ -1,0 +1,80 @@
+"""Paper-size recipes of masked image modelling with hand-made targets: SimMIM and MaskFeat.
+
+A number that neither the paper nor its code states is marked `assumed` in the note. Blocks are topped up with single
+cells to an exact count here, where the papers' code lets some masks fall short of it by a few cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onestage.encoders import Vit
+from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.schedule import Cosine, Multistep
+from onestage.methods.masked import MASKFEAT, SIMMIM
+from onestage.pretraining import Recipe
+
+
+def simmim_b16() -> Recipe:
+    """SimMIM with ViT-B/16 (arXiv:2111.09886, appendix; microsoft/SimMIM).
+
+    Data: ImageNet-1K. Command: onestage pretrain simmim_b16 --data IMAGENET/train --out runs/simmim_b16
+    Expected: 83.8 % top-1 after fine-tuning. The learning rate is 1e-4 at batch 512, times 4, and falls to a tenth at
+    epoch 700 of 800. Positions, layer scale and initialisation are BEiT's; the mask token does not decay.
+    """
+    return Recipe(
+        name="simmim_b16",
+        method=SIMMIM,
+        models={
+            "student": Vit(
+                arch="vit_base_patch16_224",
+                size=224,
+                positions="relative",
+                layer_scale=0.1,
+                drop_path=0.1,
+                init="beit",
+            )
+        },
+        batch=2048,
+        epochs=800,
+        optimiser=Optimiser(
+            groups={"all": Group(lr=4e-4, weight_decay=0.05, clip=5.0, no_decay=("*.cls_token",))}, reference_batch=2048
+        ),
+        schedule=Multistep(warmup=10 / 800, drops=(700 / 800,), start=2e-6),
+    )
+
+
+def maskfeat_b16() -> Recipe:
+    """MaskFeat with ViT-B/16 (arXiv:2112.09133; facebookresearch/SlowFast).
+
+    Data: ImageNet-1K. Command: onestage pretrain maskfeat_b16 --data IMAGENET/train --out runs/maskfeat_b16
+    Expected: 84.0 % top-1 after fine-tuning, with 1600 epochs. Gradients are clipped at 0.02, which
+    looks like a slip of the pen and is not. Assumed: the initialisation.
+    """
+    return _maskfeat("maskfeat_b16", "vit_base_patch16_224", epochs=300.0)
+
+
+def maskfeat_l16() -> Recipe:
+    """MaskFeat with ViT-L/16 (arXiv:2112.09133; facebookresearch/SlowFast).
+
+    Data: ImageNet-1K. Command: onestage pretrain maskfeat_l16 --data IMAGENET/train --out runs/maskfeat_l16
+    Expected: 85.7 % top-1 after 1600 epochs and fine-tuning. Assumed: as maskfeat_b16, and that nothing else changes
+    with the length.
+    """
+    return _maskfeat("maskfeat_l16", "vit_large_patch16_224", epochs=1600.0)
+
+
+def _maskfeat(name: str, arch: str, epochs: float) -> Recipe:
+    """The learning rate is 2e-4 at batch 256, times 8, and so are the rates that it starts from and ends at."""
+    return Recipe(
+        name=name,
+        method=MASKFEAT,
+        models={"student": Vit(arch=arch, size=224)},
+        batch=2048,
+        epochs=epochs,
+        optimiser=Optimiser(groups={"all": Group(lr=1.6e-3, weight_decay=0.05, clip=0.02)}, reference_batch=2048),
+        schedule=Cosine(warmup=30 / epochs, start=8e-6, end=8e-6),
+    )
+
+
+MASKED_ROWS: tuple[Callable[[], Recipe], ...] = (simmim_b16, maskfeat_b16, maskfeat_l16)
