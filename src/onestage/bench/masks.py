@@ -30,6 +30,7 @@ class MasksBench:
     draws: Annotated[int, Field(ge=1)] = 10_000
     """Masks of each kind."""
     seed: Annotated[int, Field(ge=0)] = 0
+    """Of the masks."""
 
     def run(self) -> Iterator[dict[str, Any]]:
         """One line a kind; the figure is written after the last.
