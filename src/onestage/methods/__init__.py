@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onestage.methods.all_in_one import M3I, M3I_BOTH, M3I_TEXT, M3I_UNMIXED, MIXMIM
 from onestage.methods.contrastive import CLIP
-from onestage.methods.distilled import FD, UTA
+from onestage.methods.distilled import FD, UTA, UTA_MIM
 from onestage.methods.inter_view import (
     DENSE_INSTANCE,
     INSTANCE,
@@ -26,7 +26,7 @@ from onestage.methods.supervised import SUPERVISED
 from onestage.objective import Method
 
 _SUPERVISED = (SUPERVISED, CLIP)
-_DISTILLED = (FD, MAE, SIMMIM, MASKFEAT, EVA, MVP, UTA)
+_DISTILLED = (FD, MAE, SIMMIM, MASKFEAT, EVA, MVP, UTA, UTA_MIM)
 _INTRA_VIEW = (AUTO_ENCODER, DENSE_DISTILLATION, GLOBAL_DISTILLATION, MIM_PIXEL, MIM_FEATURE, MIM_GLOBAL)
 _INTER_VIEW = (NOVEL_VIEW, DENSE_INSTANCE, INSTANCE, SIAMESE_PIXEL, SIAMESE_FEATURE, INSTANCE_MASKED)
 _ALL_IN_ONE = (M3I, M3I_TEXT, M3I_BOTH, M3I_UNMIXED, MIXMIM)
@@ -35,4 +35,4 @@ METHODS: dict[str, Method] = {
     row.name: row for row in (*_SUPERVISED, *_DISTILLED, *_INTRA_VIEW, *_INTER_VIEW, *_ALL_IN_ONE)
 }
 
-__all__ = ["CLIP", "EVA", "FD", "MAE", "METHODS", "MVP", "SUPERVISED", "UTA"]
+__all__ = ["CLIP", "EVA", "FD", "MAE", "METHODS", "MVP", "SUPERVISED", "UTA", "UTA_MIM"]
