@@ -56,7 +56,10 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "eva": "stop gradient",
         "mvp": "stop gradient",
         "uta": "stop gradient",
-        **dict.fromkeys(("auto_encoder", "mim_pixel", "novel_view", "siamese_pixel", "mixmim"), "-"),
+        "uta_mim": "stop gradient",
+        **dict.fromkeys(
+            ("simmim", "maskfeat", "auto_encoder", "mim_pixel", "novel_view", "siamese_pixel", "mixmim"), "-"
+        ),
         **dict.fromkeys(("global_distillation", "instance", "dense_instance", "instance_masked"), "negatives"),
         **dict.fromkeys(("mim_feature", "mim_global", "siamese_feature"), decorrelated),
         **dict.fromkeys(("m3i", "m3i_text", "m3i_both", "m3i_unmixed"), decorrelated),

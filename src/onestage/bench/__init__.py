@@ -6,10 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onestage.bench.loader import LoaderBench
+from onestage.bench.masks import MasksBench
 from onestage.bench.table import TableBench
 from onestage.spec import UserError, fields_of, from_plain, suggest
 
-CASES: dict[str, type[LoaderBench] | type[TableBench]] = {"loader": LoaderBench, "table": TableBench}
+CASES: dict[str, type[LoaderBench | MasksBench | TableBench]] = {
+    "loader": LoaderBench,
+    "masks": MasksBench,
+    "table": TableBench,
+}
 """Every case by the name that users type; the first line of its docstring says what it measures."""
 
 

@@ -137,8 +137,8 @@ class VitEncoder(Encoder):
         added = None if self.rel_pos is None else self.rel_pos(cells if piece.mode == "drop" else None)
         if piece.owner is not None:
             added = apart(piece.owner, self.prefix) if added is None else added + apart(piece.owner, self.prefix)
-        if added is None:
-            return None
+        if added is None or added.is_meta:  # which knows no autocast: sizes are counted there
+            return added
         kind = added.device.type
         return added.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else added
 

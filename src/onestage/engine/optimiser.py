@@ -19,6 +19,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from onestage.engine.lamb import Lamb, Trust
 from onestage.engine.schedule import Rates
 from onestage.spec import UserError, spec, suggest
 
@@ -50,7 +51,10 @@ class Group:
     """The group stays as it is before this step (DINO's last layer)."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """Learning rate of a block relative to the next one; needs one tower with names `blocks.N.`."""
-    kind: Literal["adamw"] = "adamw"
+    kind: Literal["adamw", "lamb"] = "adamw"
+    """`lamb` (arXiv:1904.00962) rescales each tensor's step by its trust ratio, and is for very large batches."""
+    trust: Trust | None = None
+    """Bounds of LAMB's trust ratio; None leaves it as it is."""
 
 
 @spec
@@ -90,7 +94,7 @@ def scale_note(optimiser: Optimiser, batch: int) -> str:
 
 @final
 class Optimisers:
-    """AdamW (arXiv:1711.05101) over groups of named parameters.
+    """AdamW (arXiv:1711.05101) or LAMB over groups of named parameters.
 
     Each step: `set_lr(...)`, backward, `clip()`, `step()`, `zero_grad()`. Nothing here waits for the device.
 
@@ -112,8 +116,10 @@ class Optimisers:
         self._frozen: frozenset[str] = frozenset()
         self.norms: dict[str, Tensor] = {}
         """Gradient norm of each group before its last clipping."""
-        self._adamw = torch.optim.AdamW(self._param_groups(), fused=True)
-        self._start_moments()
+        adamw, lamb = self._param_groups("adamw"), self._param_groups("lamb")
+        self._optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, fused=True)] if adamw else []
+        self._optimisers += [Lamb(lamb)] if lamb else []
+        self._moments = self._start_moments()
 
     def peaks(self) -> dict[str, float]:
         """The highest learning rate of each group at the batch in use."""
@@ -128,7 +134,7 @@ class Optimisers:
         schedule = schedule.scaled(self._scale)
         self._frozen = frozenset(name for name, group in self._spec.groups.items() if step < group.freeze_until)
         rates = {name: schedule.at(step, total, peak) for name, peak in self.peaks().items()}
-        for group in self._adamw.param_groups:
+        for group in (group for optimiser in self._optimisers for group in optimiser.param_groups):
             group["lr"] = rates[group["name"]] * group["layer_scale"]
         return {name: 0.0 if name in self._frozen else rate for name, rate in rates.items()}
 
@@ -146,17 +152,19 @@ class Optimisers:
         """Update every parameter that has a gradient and is not in a frozen group."""
         for name in self._frozen:
             for parameter in self._names[name]:
-                self._parameters[parameter].grad = None  # AdamW then neither updates, decays nor counts it
-        self._adamw.step()
+                self._parameters[parameter].grad = None  # which neither updates, decays nor counts it
+        for optimiser in self._optimisers:
+            optimiser.step()
 
     def zero_grad(self) -> None:
         """Drop all gradients."""
-        self._adamw.zero_grad()
+        for optimiser in self._optimisers:
+            optimiser.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
         """The moments and step counts (not copies), keyed `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`."""
         return {
-            f"{name}.{moment}": self._adamw.state[parameter][moment]
+            f"{name}.{moment}": self._moments[parameter][moment]
             for name, parameter in self._parameters.items()
             for moment in _MOMENTS
         }
@@ -195,12 +203,12 @@ class Optimisers:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         return norm
 
-    def _param_groups(self) -> list[dict[str, object]]:
-        """One torch group for each group, decay and layer scale, since torch keeps these per group."""
+    def _param_groups(self, kind: str) -> list[dict[str, object]]:
+        """One torch group for each group of a kind, decay and layer scale, since torch keeps these per group."""
         split: dict[tuple[str, float, float], list[nn.Parameter]] = {}
         for group, names in self._names.items():
             scales = _layer_scales(group, names, self._spec.groups[group].layer_decay)
-            for name in names:
+            for name in names if self._spec.groups[group].kind == kind else ():
                 decay = _decay(name, self._parameters[name], self._spec.groups[group])
                 split.setdefault((group, decay, scales[name]), []).append(self._parameters[name])
         return [
@@ -212,19 +220,22 @@ class Optimisers:
                 "betas": self._spec.groups[group].betas,
                 "eps": self._spec.groups[group].eps,
                 "weight_decay": decay,
+                "trust": self._spec.groups[group].trust,
             }
             for (group, decay, scale), members in split.items()
         ]
 
-    def _start_moments(self) -> None:
+    def _start_moments(self) -> dict[Tensor, dict[str, Tensor]]:
         """Give every parameter its moments now, as AdamW would on its first step, so that the state always
         has the same keys and a checkpoint that lacks one is noticed."""
-        for parameter in self._parameters.values():
-            self._adamw.state[parameter] = {
+        members = ((o, p) for o in self._optimisers for group in o.param_groups for p in group["params"])
+        for optimiser, parameter in members:
+            optimiser.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False),
                 "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False),
             }
+        return {parameter: state for o in self._optimisers for parameter, state in o.state.items()}
 
 
 def _assign(parameters: list[str], groups: Mapping[str, Group]) -> dict[str, list[str]]:

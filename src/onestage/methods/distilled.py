@@ -44,4 +44,32 @@ UTA = Method(
     },
 )
 
-ROWS = (FD, UTA)
+UTA_MIM = Method(
+    name="uta_mim",
+    cite="UTA+MIM, arXiv:2405.19009 table 6 (mask tokens join the input; what is hidden is explained as well)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop()},
+    inputs={
+        "masked": Input(
+            encoder="student", parts={"image": Part(of="view1", hide=BlockReversed(ratio=0.4), mode="replace")}
+        )
+    },
+    terms={
+        "align": Term(
+            x="masked",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="kept+cls"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        ),
+        "feature": Term(
+            x="masked",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="hidden"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="cosine"),
+        ),
+    },
+)
+
+ROWS = (FD, UTA, UTA_MIM)

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,22 +82,32 @@ def coverage_maps(maps: Mapping[str, Float[np.ndarray, "h w"]]) -> str:
     Args:
         maps: probabilities by title.
     """
+    with _style():
+        return _svg(_coverage(maps))
+
+
+def coverage_figure(maps: Mapping[str, Float[np.ndarray, "h w"]], path: Path) -> None:
+    """The picture of `coverage_maps` as a file, in the format that its name ends in."""
+    with _style():
+        _coverage(maps).savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _coverage(maps: Mapping[str, Float[np.ndarray, "h w"]]) -> Figure:
     from matplotlib.figure import Figure
 
     top = max(float(values.max()) for values in maps.values())
-    with _style():
-        figure = Figure(figsize=(2.7 * len(maps) + 0.9, 2.9), layout="constrained", facecolor="white")
-        grid = figure.subplots(1, len(maps), squeeze=False)
-        shown = [
-            axes.imshow(values, vmin=0, vmax=top, cmap="viridis")
-            for axes, values in zip(grid.flat, maps.values(), strict=True)
-        ]
-        for axes, (title, values) in zip(grid.flat, maps.items(), strict=True):
-            axes.set_title(f"{title}\n{values.min():.2f} to {values.max():.2f}", loc="left")
-            axes.set_xticks([])
-            axes.set_yticks([])
-        figure.colorbar(shown[0], ax=list(grid.flat), shrink=0.9, label="probability of being hidden")
-        return _svg(figure)
+    figure = Figure(figsize=(2.7 * len(maps) + 0.9, 2.9), layout="constrained", facecolor="white")
+    grid = figure.subplots(1, len(maps), squeeze=False)
+    shown = [
+        axes.imshow(values, vmin=0, vmax=top, cmap="viridis")
+        for axes, values in zip(grid.flat, maps.values(), strict=True)
+    ]
+    for axes, (title, values) in zip(grid.flat, maps.items(), strict=True):
+        axes.set_title(f"{title}\n{values.min():.2f} to {values.max():.2f}", loc="left")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.colorbar(shown[0], ax=list(grid.flat), shrink=0.9, label="probability of being hidden")
+    return figure
 
 
 def thin(points: Curve) -> Curve:
