@@ -38,6 +38,8 @@ class Sheet(NamedTuple):
 
 SHEETS = {
     "simmim_b16": Sheet(2048, 4e-4, 800, 10, 4e-5, 5.0, 0.1, 0.1, "relative", 120, (1.1, 0.4)),
+    "data2vec_b16": Sheet(2048, 2e-3, 800, 10, 1e-5, 3.0, 0.25, 1e-4, "relative", 120, (0.3, 0.1)),
+    "data2vec_l16": Sheet(4096, 1e-3, 800, 80, 1e-5, 3.0, 0.2, 1e-5, "relative", 120, (0.3, 0.1)),
     "maskfeat_b16": Sheet(2048, 1.6e-3, 300, 30, 8e-6, 0.02, 0.0, None, "learned", 78, (1 / 9, 0.5)),
     "maskfeat_l16": Sheet(2048, 1.6e-3, 1600, 30, 8e-6, 0.02, 0.0, None, "learned", 78, (1 / 9, 0.5)),
 }

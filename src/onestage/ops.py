@@ -43,6 +43,18 @@ def select(tokens: Tokens, cells: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
     return torch.where((cells == POOLED).unsqueeze(-1), tokens.pooled.unsqueeze(1), found)
 
 
+def block_of(tokens: Tokens, number: int) -> Tokens:
+    """The tokens that block `number` put out, counted from the last one, 1; of a shallower network those of its first.
+
+    Raises:
+        ValueError: when the tokens hold no outputs of blocks.
+    """
+    if not tokens.layers:
+        raise ValueError("outputs of blocks are wanted, but these tokens hold none")
+    layer = tokens.layers[-min(number, len(tokens.layers))]
+    return tokens._replace(rows=layer.rows, pooled=layer.pooled, layers=())
+
+
 def shown(hidden: Bool[Tensor, "b g"], count: int) -> Int[Tensor, "b n"]:
     """The `count` cells of each sample that are not hidden, ascending."""
     return hidden.int().argsort(dim=1, stable=True)[:, :count]

@@ -51,6 +51,8 @@ class Piece(NamedTuple):
     hidden: Bool[Tensor, "b g"] | None = None
     hides: int = 0
     mode: HideMode = "full"
+    layers: int = 0
+    """Of how many of the last blocks the outputs are wanted too."""
     owner: Bool[Tensor, "b g"] | None = None
     """Where two images are mixed and kept apart: cells attend only to cells that are equal here."""
 
@@ -65,6 +67,13 @@ class Place(NamedTuple):
     modality: Int[Tensor, "b n"]
 
 
+class Layer(NamedTuple):
+    """What one block of an encoder put out, before any norm: rows and pooled row, in the places of the tokens."""
+
+    rows: Float[Tensor, "b n d"]
+    pooled: Float[Tensor, "b d"]
+
+
 class Tokens(NamedTuple):
     """z_x or z_y: an encoder's rows, its pooled row, where each row belongs, and the geometry of the view encoded."""
 
@@ -73,6 +82,8 @@ class Tokens(NamedTuple):
     place: Place
     grid: Grid
     geometry: Geometry | None
+    layers: tuple[Layer, ...] = ()
+    """Outputs of the last blocks, the deepest last, where they were asked for."""
 
 
 class Wanted(NamedTuple):

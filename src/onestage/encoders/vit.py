@@ -15,13 +15,14 @@ from torch import Tensor
 from onestage.encoders.initialise import Initialisation, fix_positions, initialise
 from onestage.layers.attention import unfuse_without_gpu
 from onestage.layers.normalise import Normalise, Statistics
+from onestage.layers.outputs import outputs_of
 from onestage.layers.relative_bias import RelativeBias
 from onestage.layers.slots import KeepCells, MaskToken
 from onestage.layers.stem import ConvStem
 from onestage.ops import place_of, shown
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
-from onestage.types import Grid, Piece, Tokens
+from onestage.types import Grid, Layer, Piece, Tokens
 
 Pool = Literal["cls", "mean"]
 
@@ -126,11 +127,16 @@ class VitEncoder(Encoder):
         view = piece.view
         assert view is not None, "an image encoder is given a view"
         cells = visible_cells(piece, self.grid, view.pixels)
-        with _Slots(self.keep, self.mask, piece, cells):
+        with _Slots(self.keep, self.mask, piece, cells), outputs_of(self.backbone.blocks, piece.layers) as outputs:
             rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._added(piece, cells))
+        patches, pooled = self._split(rows)
+        layers = tuple(Layer(*self._split(output)) for output in outputs)
+        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry, layers)
+
+    def _split(self, rows: Float[Tensor, "b p d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
+        """The rows of the cells, and the pooled row."""
         patches = rows[:, self.prefix :]
-        pooled = rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
-        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry)
+        return patches, rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
 
     def _added(self, piece: Piece, cells: Tensor) -> Tensor | None:
         """What is added to the logits of the attention: relative positions, and what keeps mixed images apart."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onestage.likelihood import Gaussian
-from onestage.objective import Frozen, Input, Method, Part, Term, Trained
+from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Decoder, Linear
 from onestage.targets import Encoded, Hog, Pixels
 from onestage.views import Block, Colour, Crop, Random, Units
@@ -68,6 +68,27 @@ MASKFEAT = Method(
     },
 )
 
+DATA2VEC = Method(
+    name="data2vec",
+    cite="data2vec, arXiv:2202.03555 sec. 3, for images (the mean of the average's last six blocks at hidden cells)",
+    encoders={"student": Trained(), "average": Ema(of="student", momentum=0.9998, end=0.9998)},
+    views={"view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
+    inputs={
+        "masked": Input(
+            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=120, of=196), mode="replace")}
+        )
+    },
+    terms={
+        "features": Term(
+            x="masked",
+            y="view1",
+            target=Encoded(encoder="average", rows="hidden", space="raw", blocks=(1, 2, 3, 4, 5, 6), norm="layer"),
+            predictor=Linear(),
+            likelihood=Gaussian(form="smooth_l1", beta=2.0),
+        )
+    },
+)
+
 EVA = Method(
     name="eva",
     cite="EVA, arXiv:2211.07636 sec. 2.1 (masked tokens only, 105 of 256 cells)",
@@ -110,4 +131,4 @@ MVP = Method(
     },
 )
 
-ROWS = (MAE, SIMMIM, MASKFEAT, EVA, MVP)
+ROWS = (MAE, SIMMIM, MASKFEAT, DATA2VEC, EVA, MVP)

@@ -238,6 +238,12 @@ def seen(method: Method) -> list[str]:
     ]
 
 
+def depth_of(method: Method, encoder: str, view: str) -> int:
+    """Of how many of its last blocks an encoder has to give the outputs, as the target of a view."""
+    targets = [term.target for term in method.terms.values() if term.y == view]
+    return max((one.depth for one in targets if isinstance(one, Encoded) and one.encoder == encoder), default=0)
+
+
 class Ask(NamedTuple):
     """What a frozen teacher has to answer for a step."""
 

@@ -18,7 +18,7 @@ from onestage.encoders import EncoderSpec
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, target_grid
-from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained
+from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained, depth_of
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
 from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
@@ -211,7 +211,8 @@ class Objective(nn.Module):
             return answers[Ask(name, term.y, term.target.space)]
         if (name, term.y) not in made:
             words = term.y == "text"
-            piece = Piece(view=None, words=batch.words) if words else Piece(view=batch.views[term.y])
+            seen = None if words else batch.views[term.y]
+            piece = Piece(view=seen, words=batch.words if words else None, layers=depth_of(self.method, name, term.y))
             with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
                 made[name, term.y] = self.encoder(name)({"target": piece})
         return made[name, term.y]

@@ -52,8 +52,9 @@ def _target(term: Term) -> str:
         return "category embedding"
     if isinstance(target, OfPixels):
         return f"{target.kind}, {target.rows}"
+    blocks = f", blocks {'+'.join(f'-{number}' for number in target.blocks)}" if target.blocks else ""
     norm = "" if target.norm == "none" else f", {target.norm} norm"
-    return f"{target.encoder}, {target.rows}{norm}"
+    return f"{target.encoder}, {target.rows}{blocks}{norm}"
 
 
 def _likelihood(term: Term) -> str:

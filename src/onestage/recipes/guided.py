@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.methods import UTA_MIM
+from onestage.methods.distilled import UTA_MIM
 from onestage.objective import Method
 from onestage.pretraining import Recipe
 from onestage.recipes.paper import mvp_b16, uta_b14

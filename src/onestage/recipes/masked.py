@@ -1,4 +1,4 @@
-"""Paper-size recipes of masked image modelling with hand-made targets: SimMIM and MaskFeat.
+"""Paper-size recipes of masked image modelling without a teacher: SimMIM, MaskFeat and data2vec.
 
 A number that neither the paper nor its code states is marked `assumed` in the note. Blocks are topped up with single
 cells to an exact count here, where the papers' code lets some masks fall short of it by a few cells.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from onestage.encoders import Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine, Multistep
-from onestage.methods.masked import MASKFEAT, SIMMIM
+from onestage.methods.masked import DATA2VEC, MASKFEAT, SIMMIM
 from onestage.pretraining import Recipe
 
 
@@ -77,4 +77,55 @@ def _maskfeat(name: str, arch: str, epochs: float) -> Recipe:
     )
 
 
-MASKED_ROWS: tuple[Callable[[], Recipe], ...] = (simmim_b16, maskfeat_b16, maskfeat_l16)
+def data2vec_b16() -> Recipe:
+    """data2vec with ViT-B/16 (arXiv:2202.03555; facebookresearch/data2vec_vision).
+
+    Data: ImageNet-1K. Command: onestage pretrain data2vec_b16 --data IMAGENET/train --out runs/data2vec_b16
+    Expected: 84.2 % top-1 after fine-tuning. The average follows with 0.9998 from the first step on, as the code's own
+    command has it. Positions, layer scale and initialisation are BEiT's, and so is the decay of the mask token.
+    """
+    model = Vit(
+        arch="vit_base_patch16_224",
+        size=224,
+        positions="relative",
+        drop_path=0.25,
+        attention_dropout=0.05,
+        layer_scale=1e-4,
+        init="beit",
+    )
+    return _data2vec("data2vec_b16", model, batch=2048, lr=2e-3, warmup=10)
+
+
+def data2vec_l16() -> Recipe:
+    """data2vec with ViT-L/16, the first 800 of its 1600 epochs (arXiv:2202.03555; facebookresearch/data2vec_vision).
+
+    Data: ImageNet-1K. Command: onestage pretrain data2vec_l16 --data IMAGENET/train --out runs/data2vec_l16
+    The second stage starts from it (`--init`) with momentum 0.9999 and 40 epochs of warm-up. Expected: 86.6 % top-1
+    after both and fine-tuning.
+    """
+    model = Vit(
+        arch="vit_large_patch16_224",
+        size=224,
+        positions="relative",
+        drop_path=0.2,
+        attention_dropout=0.15,
+        layer_scale=1e-5,
+        init="beit",
+    )
+    return _data2vec("data2vec_l16", model, batch=4096, lr=1e-3, warmup=80)
+
+
+def _data2vec(name: str, model: Vit, batch: int, lr: float, warmup: int) -> Recipe:
+    group = Group(lr=lr, weight_decay=0.05, clip=3.0, no_decay=("*.cls_token",), decay=("*.mask.token",))
+    return Recipe(
+        name=name,
+        method=DATA2VEC,
+        models={"student": model},
+        batch=batch,
+        epochs=800,
+        optimiser=Optimiser(groups={"all": group}, reference_batch=batch),
+        schedule=Cosine(warmup=warmup / 800, start=1e-6, end=1e-5),
+    )
+
+
+MASKED_ROWS: tuple[Callable[[], Recipe], ...] = (simmim_b16, maskfeat_b16, maskfeat_l16, data2vec_b16, data2vec_l16)

@@ -14,7 +14,7 @@ from onestage.encoders import ClipText, EncoderSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
-from onestage.objective import Frozen, Method, Trained, add
+from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.predictors import Decoder, PredictorSpec, Relative
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop
@@ -116,10 +116,17 @@ def _asks_for_hidden(method: Method) -> bool:
 
 
 def _small(method: Method) -> Method:
-    """Small decoders in place of a paper's; everything else is the row's own."""
+    """Small decoders and quick averages in place of a paper's; everything else is the row's own."""
     lean: dict[str, PredictorSpec] = {"decoder": DECODER, "relative": RELATIVE}
+    encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
         name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()
     }
-    return dataclasses.replace(method, terms=terms)
+    return dataclasses.replace(method, encoders=encoders, terms=terms)
+
+
+def _follows(role: EncoderRole) -> EncoderRole:
+    """An average of constant momentum would hardly move in a thousand steps: it follows a hundred steps behind."""
+    constant = isinstance(role, Ema) and role.momentum == role.end
+    return dataclasses.replace(role, momentum=0.99, end=0.99) if constant else role

@@ -5,15 +5,16 @@ Whether that one is frozen, an average or trained decides whether gradients flow
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from onestage.layers.normalise import unit
-from onestage.ops import layer_normalise, place_of, select
+from onestage.ops import block_of, layer_normalise, place_of, select
 from onestage.roles import Space, TargetMaker
 from onestage.spec import UserError, spec
 from onestage.targets.rows import RowsWanted
@@ -28,6 +29,9 @@ class Encoded:
 
     encoder: str
     rows: RowsWanted
+    blocks: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Outputs of these blocks in place of the final rows, counted from the last, 1. Of several, it is their mean, each
+    row of each brought to mean 0 and variance 1 before (data2vec, arXiv:2202.03555)."""
     space: Space = "joint"
     """The space of a teacher's rows: the one it shares with texts, or its own normed rows before that."""
     norm: Literal["none", "layer", "l2", "standard"] = "none"
@@ -41,6 +45,11 @@ class Encoded:
         """The target for encoder rows of `width` values in the chosen space."""
         return EncodedTarget(self, width)
 
+    @property
+    def depth(self) -> int:
+        """Of how many of the encoder's last blocks the outputs are needed."""
+        return max(self.blocks, default=0)
+
 
 @final
 class EncodedTarget(TargetMaker):
@@ -50,7 +59,7 @@ class EncodedTarget(TargetMaker):
         super().__init__()
         self.encoder = wanted.encoder
         self.rows: RowsWanted = wanted.rows
-        self.norm = wanted.norm
+        self.norm, self.blocks = wanted.norm, wanted.blocks
         self.fit = wanted.fit
         self.width = width
         self.statistics = Statistics(width) if wanted.norm == "standard" else None
@@ -72,7 +81,7 @@ class EncodedTarget(TargetMaker):
                 f"{source.grid[0]} x {source.grid[1]} cells, {wanted.grid[0]} x {wanted.grid[1]} are wanted; "
                 "choose the sizes and patches so that they agree"
             )
-        return Target(self._normed(select(source, wanted.cell)), identity, None)
+        return Target(self._normed(self._selected(source, wanted.cell)), identity, None)
 
     def after_step(self) -> None:
         """Commit the running statistics."""
@@ -83,6 +92,14 @@ class EncodedTarget(TargetMaker):
         """Forget those of a skipped step."""
         if self.statistics is not None:
             self.statistics.pending.clear()
+
+    def _selected(self, source: Tokens, cells: Int[Tensor, "b m"]) -> Float[Tensor, "b m k"]:
+        if self.blocks and not source.layers:
+            raise UserError(f"target.blocks: '{self.encoder}' does not give the outputs of its blocks; leave it empty")
+        found = [select(block_of(source, number), cells) for number in self.blocks]
+        if len(found) > 1:
+            return torch.stack([layer_normalise(rows) for rows in found]).mean(dim=0)
+        return found[0] if found else select(source, cells)
 
     def _normed(self, rows: Float[Tensor, "b m k"]) -> Float[Tensor, "b m k"]:
         if self.statistics is not None:
