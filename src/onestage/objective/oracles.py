@@ -16,10 +16,12 @@ PARTS: dict[str, str] = {
     "hide random": "test_random_hides_every_cell_alike",
     "hide block": "test_block_wise_agrees_with_the_slow_formula",
     "hide block_reversed": "test_block_reversed_is_flat_where_block_is_not",
+    "hide units": "test_every_unit_is_as_likely",
     "mode drop": "test_dropping_equals_masking_the_same_tokens_in_attention",
     "mode replace": "test_hidden_pixels_have_no_influence",
     "mix": "test_each_sample_gets_its_own_rows_back",
     "target pixels": "test_pixels_equal_the_slow_formula",
+    "target hog": "test_histograms_equal_the_slow_formula",
     "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
@@ -38,6 +40,10 @@ PARTS: dict[str, str] = {
 
 ROWS: dict[str, tuple[str, ...]] = {
     "clip": ("test_plain_clip_equals_open_clip",),
+    "data2vec": (
+        "test_the_mean_of_blocks_equals_data2vecs_formula",
+        "test_an_encoder_gives_the_outputs_of_its_last_blocks",
+    ),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
     "uta": (
