@@ -64,6 +64,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         **dict.fromkeys(("mim_feature", "mim_global", "siamese_feature"), decorrelated),
         **dict.fromkeys(("m3i", "m3i_text", "m3i_both", "m3i_unmixed"), decorrelated),
         "dense_distillation": average,
+        "data2vec": average,
     }
 
 
