@@ -6,7 +6,8 @@ from pathlib import Path
 
 from onestage.data.builtin import Digits, Scenes
 from onestage.data.folders import open_folder
-from onestage.data.masks import FORM, PREFIX, open_masks
+from onestage.data.kinds import KINDS, kind_of
+from onestage.data.masks import open_masks
 from onestage.data.mixture import Mixed, Mixture, is_mixture, parse_mixture, parts_of, stream_of
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
@@ -19,8 +20,8 @@ BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "
 
 
 def open_source(text: str) -> Source:
-    """A source by what a user types: a folder, `masks:IMAGES,MASKS`, `shards/{000..127}.tar`, `scenes[:train|test]`,
-    `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`.
+    """A source by what a user types: a folder, what `KINDS` names by its prefix, `shards/{000..127}.tar`,
+    `scenes[:train|test]`, `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`.
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
@@ -34,21 +35,24 @@ def open_source(text: str) -> Source:
     if is_mixture(text):
         weights, sources = parse_mixture(text)
         return Mixture(text, [open_source(source) for source in sources], weights)
-    if text.startswith(PREFIX):
-        return open_masks(text)
+    kind = kind_of(text)
+    if kind is not None:
+        return kind.open(text)
     if is_shards(text):
         return open_shards(text)
     if not text or not Path(text).exists():
+        forms = ", ".join(kind.form for kind in KINDS.values())
         raise UserError(
             f"'{text}': there is no such folder, and no built-in source of that name"
             f"{suggest(text, list(BUILT_IN))} "
-            f"(data is a folder of images, {FORM}, tar shards, scenes[:train|test] or digits[:train|test])"
+            f"(data is a folder of images, {forms}, tar shards, scenes[:train|test] or digits[:train|test])"
         )
     return open_folder(Path(text))
 
 
 __all__ = [
     "BUILT_IN",
+    "KINDS",
     "Digits",
     "Draw",
     "Mixed",

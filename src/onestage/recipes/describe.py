@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from onestage.data import KINDS
 from onestage.encoders import ClipText
 from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows, verified_by
 from onestage.pretraining import Recipe
@@ -19,9 +20,9 @@ from onestage.types import Geometry, Piece, View, Words
 SOURCES = {
     "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
-    "masks:IMAGES,MASKS": "a folder of images and one of PNG masks (class numbers), paired by name; ,void=N: no class",
     "FOLDER": "a folder of images; sub-folders are classes; metadata.jsonl or .csv with file_name and text or label",
     "0.7*SRC+0.3*SRC": "a mixture: every step holds the same number of samples of each source",
+    **{kind.form: kind.about for kind in KINDS.values()},
     "FILE-{000..127}.tar": "tar shards in WebDataset's format: jpg, txt, cls, json; also * and ?, or one file",
 }
 

@@ -1,0 +1,28 @@
+"""The kinds of data that are named by a prefix, such as `masks:IMAGES,MASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from onestage.data.masks import FORM, PREFIX, open_masks
+from onestage.roles import Source
+
+
+class Kind(NamedTuple):
+    """What a user types, what it is in one line, and what opens it: given the whole text, prefix included."""
+
+    form: str
+    about: str
+    open: Callable[[str], Source]
+
+
+KINDS: dict[str, Kind] = {
+    PREFIX: Kind(FORM, "a folder of images and one of PNG masks (class numbers), paired by name", open_masks),
+}
+"""By prefix, the colon included."""
+
+
+def kind_of(text: str) -> Kind | None:
+    """The kind whose prefix a text begins with; None where there is none."""
+    return next((kind for prefix, kind in KINDS.items() if text.startswith(prefix)), None)
