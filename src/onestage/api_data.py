@@ -11,8 +11,8 @@ import numpy as np
 
 from onestage.data import is_shards, open_source
 from onestage.data.pack import Packed, pack
-from onestage.data.shard_index import Index
 from onestage.data.patterns import files_named
+from onestage.data.shard_index import Index
 from onestage.data.shards import indexes_of
 from onestage.data.verify import Fault, verify
 from onestage.engine.progress import Progress

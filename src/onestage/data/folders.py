@@ -14,7 +14,7 @@ from typing import final
 
 from onestage.data.decode import EXTENSIONS, File
 from onestage.data.described import METADATA, read_metadata
-from onestage.data.entries import Entries, Entry, Strings
+from onestage.data.entries import Entries, Entry
 from onestage.data.keys import USUAL, Keys
 from onestage.data.listing import digest_of, ending, names_in, some_sizes
 from onestage.roles import Sample, Source
