@@ -31,7 +31,7 @@ class Sheet(NamedTuple):
     drop_path: float
     hidden: int
     loss: tuple[float, float]
-    """At the start, and how far chance may lead from it (FD: 0.247 for a guess of zero, and its head's own variance)."""
+    """At the start, and how far chance may lead from it (FD: 0.247 and what its head's own variance adds)."""
     million: float
     """Parameters of the encoder."""
 

@@ -1,9 +1,10 @@
 """Initialisations for pre-training; timm's own serve fine-tuning.
 
 `mae`: xavier-uniform everywhere, the patch embedding as a linear layer, class token N(0, .02), fixed sine-cosine
-positions (facebookresearch/mae). `beit`: normal of .02 (EVA: .015) cut at one deviation, then the last layer of every branch of
-block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform, and the sub-LN
-factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward weights.
+positions (facebookresearch/mae). `beit`: normal of .02 (EVA-01: .015) cut at one deviation, then the last layer of
+every branch of block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform,
+and the sub-LN factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward
+weights.
 """
 
 from __future__ import annotations
