@@ -52,7 +52,7 @@ def eva_b14() -> Recipe:
 
 
 def eva_l14() -> Recipe:
-    """EVA-L, trained by EVA-01's authors in MAE's way: dropped cells, a small decoder (arXiv:2211.07636's released code).
+    """EVA-L, trained in MAE's way: dropped cells and a small decoder (arXiv:2211.07636; baaivision/EVA).
 
     Data, teacher and command: as eva_g14. Expected: a loss of -0.746 at the end, as in its released log. The released
     forward returns the cosine with the wrong sign; its log shows that training used the right one. Assumed: 16 heads
