@@ -20,7 +20,7 @@ import numpy as np
 
 from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored, Unusable
 from onestage.data.patterns import files_named
-from onestage.data.shard_fields import MAX_FIELD, box_labels_of, boxes_of, parsed, questions_of, texts_of
+from onestage.data.shard_fields import MAX_FIELD, box_crowds_of, box_labels_of, boxes_of, parsed, questions_of, texts_of
 from onestage.data.shard_index import Index, read_index
 from onestage.data.shard_scan import checked, in_order, index_shard
 from onestage.data.tar import Member
@@ -136,6 +136,7 @@ class Shards(Source):
             label=None if label < 0 else self._label[shard][label],
             boxes=boxes_of(given),
             box_labels=box_labels_of(given),
+            box_crowds=box_crowds_of(given),
             questions=questions_of(given),
         )
 
