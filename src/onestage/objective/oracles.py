@@ -45,6 +45,8 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_the_mean_of_blocks_equals_data2vecs_formula",
         "test_an_encoder_gives_the_outputs_of_its_last_blocks",
     ),
+    "eva02": ("test_a_stem_with_a_share_of_its_gradient",),
+    "fd": ("test_fd_explains_whitened_rows_with_the_class_token",),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
     "uta": (

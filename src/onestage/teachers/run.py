@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from onestage.encoders import ClipText
 from onestage.roles import Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
-from onestage.storage import Checkpoint, load_checkpoint
-from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_bundle, read_names
+from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Piece, Tokens, View, Wanted
 
@@ -97,12 +97,14 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
     Raises:
         UserError: when the run holds no such checkpoint or encoder.
     """
-    bundle = read_bundle(run)
+    return model_of(f"{run}" + (f"@{step}" if step else ""), stored_run(run, step), which, seed, device)
+
+
+def model_of(reference: str, stored: Stored, which: str, seed: int | None, device: torch.device) -> RunTeacher:
+    """A model in our own layout; the arguments are those of `load_run`."""
+    folder, bundle, weights = stored
     if which == "ema" and bundle.average is None:
-        raise UserError(f"{run}:ema: this run keeps no average of its encoder; use {run}:student")
-    checkpoint = load_checkpoint(run, step)
-    weights = checkpoint.tensors["model"]
-    name = bundle.average if which == "ema" and bundle.average is not None else bundle.name
+        raise UserError(f"{reference}:ema: this run keeps no average of its encoder; use {folder}:student")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         encoder = bundle.encoder.build(frozenset())
@@ -111,18 +113,18 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
         if bundle.head is not None and bundle.joint is not None:
             width = encoder.width if projector is None else projector.width
             head = bundle.head.build(width, bundle.joint, encoder.grid)
-        categories = _categories(run, bundle.category, encoder, weights) if bundle.category is not None else None
+        categories = _categories(folder, bundle.category, encoder, weights) if bundle.category is not None else None
     if seed is None:
-        _fill(encoder, weights, f"encoders.{name}.")
+        _fill(encoder, image_weights(stored, which))
         if projector is not None and bundle.through is not None:
-            _fill(projector, weights, f"projectors.trained.{bundle.through.name}.")
+            _fill(projector, under(weights, f"projectors.trained.{bundle.through.name}."))
         if head is not None:
-            _fill(head, weights, f"predictors.{bundle.head_of}.")
+            _fill(head, under(weights, f"predictors.{bundle.head_of}."))
         if categories is not None and bundle.category is not None:
             _fill_categories(categories, bundle.category, weights)
-    text, scale = _text(run, bundle.text, checkpoint, device) if bundle.text is not None else (None, 1.0)
+    text, scale = _text(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
-        f"{run}" + (f"@{step}" if step else ""),
+        reference,
         bundle,
         freeze(encoder, device),
         projector and freeze(projector, device),
@@ -133,16 +135,15 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
     )
 
 
-def _text(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.device) -> tuple[TextTower, float]:
-    """The text tower of a run and the scale of its logits."""
-    weights = checkpoint.tensors["model"]
+def _text(stored: Stored, side: TextSide, device: torch.device) -> tuple[TextTower, float]:
+    """The text tower of a model and the scale of its logits."""
     own = None
     if side.trained_as is not None:
-        own = _under(weights, f"encoders.{side.trained_as}.")
+        own = under(stored.weights, f"encoders.{side.trained_as}.")
     scale = side.scale
     if side.scale_of is not None:
-        scale = float(weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
-    return open_text(run, side, own, device), scale
+        scale = float(stored.weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
+    return open_text(stored.folder, side, own, device), scale
 
 
 def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[str, Tensor]) -> TableHead:
@@ -153,18 +154,12 @@ def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[s
 def _fill_categories(head: TableHead, side: CategorySide, weights: dict[str, Tensor]) -> None:
     term = side.term
     if head.projector is not None and side.through is not None:
-        _fill(head.projector, weights, f"projectors.trained.{side.through.name}.")
-    _fill(head.predictor, weights, f"predictors.{term}.")
-    _fill(head.table, weights, f"targets.{term}.")
-    _fill(head.likelihood, weights, f"likelihoods.{term}.")
+        _fill(head.projector, under(weights, f"projectors.trained.{side.through.name}."))
+    _fill(head.predictor, under(weights, f"predictors.{term}."))
+    _fill(head.table, under(weights, f"targets.{term}."))
+    _fill(head.likelihood, under(weights, f"likelihoods.{term}."))
 
 
-def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
-    """Load the weights under a prefix; a mask token that only training needs is left out."""
-    own = _under(weights, prefix)
-    own.pop("mask.token", None)
-    module.load_state_dict(own)
-
-
-def _under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+def _fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights; a mask token that only training needs is left out."""
+    module.load_state_dict({key: value for key, value in weights.items() if key != "mask.token"})
