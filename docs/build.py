@@ -9,6 +9,8 @@ from pathlib import Path
 from onestage.methods import METHODS
 from onestage.objective import COLUMNS, Method, term_rows, verified_by
 from onestage.recipes import PAPER, names, names_of_methods, recipe
+from onestage.recipes.chains import chain
+from onestage.recipes.chains import names as chain_names
 from onestage.recipes.describe import first_line, length, needs
 from onestage.teachers import COLUMNS as TEACHER_COLUMNS
 from onestage.teachers import REFERENCES, TABLE
@@ -73,7 +75,21 @@ my.yaml` writes it to a file to edit. A `NAME_tiny` is derived from the row itse
 score, what is assumed): [src/onestage/recipes/paper.py](../src/onestage/recipes/paper.py).
 
 {table(("name", "what it is", "batch", "length", "needs"), rows)}
+
+## Chains
+
+A chain is recipes one after another (`onestage pretrain CHAIN --data SRC --out DIR`): a stage starts from the weights
+of the one before, or has it as its frozen teacher. Probes after each stage show what it adds and what it forgets;
+`onestage report DIR RUN` draws them beside a single stage, and `onestage bench table --rows m3i,CHAIN --seeds 0,1,2`
+compares both at the same number of samples. A chain of one's own is a YAML file: `onestage cp CHAIN my.yaml`.
+
+{table(("name", "stages", "source"), _chains())}
 """
+
+
+def _chains() -> list[list[str]]:
+    made = [(name, chain(name)) for name in chain_names()]
+    return [[f"`{name}`", " -> ".join(stage.name for stage in one.stages), linked(one.cite)] for name, one in made]
 
 
 def teachers_page() -> str:

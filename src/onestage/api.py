@@ -15,6 +15,7 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.api_recipes import Given, make_chain, make_recipe, refuse_for_chain, runs_of
 from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
@@ -25,16 +26,15 @@ from onestage.methods import METHODS
 from onestage.objective import Frozen
 from onestage.pretraining import Recipe, check_recipe, pictures_of
 from onestage.pretraining.seeds import parse_seeds, start_seeds
-from onestage.recipes import describe
+from onestage.recipes import chains, describe
+from onestage.recipes.chains import chain_line, chain_text
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
 from onestage.storage import write_atomic
 from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
 
-Given = str | Path | Recipe
 
-
-def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"] = "recipes") -> str:
+def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"] = "recipes") -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS, named.names_of_methods())
@@ -42,6 +42,8 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources",
         return describe.columns(list(REFERENCES)) + "\n\n" + describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
+    if what == "chains":
+        return describe.columns([(name, chain_line(chains.chain(name))) for name in chains.names()])
     if what == "sources":
         return describe.columns(list(describe.SOURCES.items()))
     if what == "benches":
@@ -50,7 +52,10 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources",
 
 
 def show(recipe: Given, settings: Mapping[str, Any] | None = None) -> str:
-    """A recipe in full: resolved YAML, the table of its terms, parameters, and FLOPs per sample."""
+    """A recipe in full: resolved YAML, the table of its terms, parameters, and FLOPs per sample. Of a chain, its
+    stages and their terms."""
+    if chains.is_named(str(recipe)):
+        return chain_text(make_chain(str(recipe), settings=settings))
     return describe.recipe_text(make_recipe(recipe, settings=settings))
 
 
@@ -63,7 +68,7 @@ def cp(recipe: Given, file: str | Path) -> Path:
     path = Path(file)
     if path.exists():
         raise UserError(f"{path}: exists already; nothing is overwritten. Choose another name.")
-    text = to_yaml(make_recipe(recipe))
+    text = to_yaml(chains.chain(str(recipe)) if chains.is_named(str(recipe)) else make_recipe(recipe))
     _folder_for(path)
     write_atomic(path, text)
     return path
@@ -96,7 +101,8 @@ def pretrain(
     seeds: str | Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`.
+    """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`; of a chain,
+    one run for each stage in sub-directories `N_STAGE`.
 
     In processes that torchrun started, all of them train one run, each on its slice of every batch.
 
@@ -107,6 +113,12 @@ def pretrain(
         UserError: for a mistake that can be known beforehand; nothing is written then.
     """
     folder = Path(out)
+    if chains.is_named(str(recipe)):
+        refuse_for_chain(str(recipe), teacher=teacher, init=init, seeds=seeds)
+        with joined():
+            chain = together(lambda: make_chain(str(recipe), data=data, val=val, steps=steps, settings=settings))
+            pretraining.start_chain(chain, folder, sys.argv, _say)
+        return folder
     with joined():
         made = together(
             lambda: make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
@@ -119,9 +131,12 @@ def pretrain(
 
 
 def resume(run: str | Path) -> Path:
-    """Go on with a run from its newest complete checkpoint."""
+    """Go on with a run from its newest complete checkpoint, or with a chain."""
     with joined():
-        pretraining.resume(Path(run), _say)
+        if pretraining.is_chain(Path(run)):
+            pretraining.resume_chain(Path(run), sys.argv, _say)
+        else:
+            pretraining.resume(Path(run), _say)
     return Path(run)
 
 
@@ -174,55 +189,18 @@ def table(answer: Mapping[str, Any]) -> str:
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: str | None = None) -> Path:
-    """Write one self-contained HTML file of a run, or of several beside one another."""
+    """Write one self-contained HTML file of a run, or of several beside one another; a chain counts as its stages."""
 
     from onestage.report import write_report
 
-    folders = [Path(run) for run in runs]
-    for folder in folders:
-        pretraining.read_run(folder)
-    path = Path(out) if out else folders[0] / "report.html"
-    write_report(folders, path, pictures_of(folders[0], data))
+    given = [Path(run) for run in runs]
+    chains = {folder.name: folder for folder in given if pretraining.is_chain(folder)}
+    folders = [run for folder in given for run in runs_of(folder)]
+    path = Path(out) if out else given[0] / "report.html"
+    stages = {name: [stage._asdict() for stage in pretraining.finished(folder)] for name, folder in chains.items()}
+    single = [folder for folder in given if folder not in chains.values()]
+    write_report(folders, path, pictures_of(folders[0], data), stages, single)
     return path
-
-
-def make_recipe(
-    recipe: Given,
-    *,
-    data: str | None = None,
-    val: str | None = None,
-    teacher: str | None = None,
-    init: str | None = None,
-    steps: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """A recipe by name, file or value, with what was given beside it.
-
-    Raises:
-        UserError: when it is unknown, a setting leads nowhere, or a value does not fit.
-    """
-    base = recipe if isinstance(recipe, Recipe) else named.recipe(str(recipe))
-    plain = to_plain(base)
-    given = {"data": data, "val": val, "init": init}
-    plain |= {name: value for name, value in given.items() if value is not None}
-    if steps is not None:
-        plain |= {"steps": steps, "epochs": None}
-    if teacher is not None:
-        plain["teachers"] = _teachers(base, teacher)
-    for path, value in (settings or {}).items():
-        replace_leaf(plain, path, parse_scalar(value) if isinstance(value, str) else value)
-    return from_plain(Recipe, plain)
-
-
-def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
-    frozen = recipe.method.named(Frozen)
-    if not frozen:
-        raise UserError(f"--teacher {reference}: method {recipe.method.name} learns from no teacher")
-    if len(frozen) > 1:
-        raise UserError(
-            f"--teacher: this method has the teachers {', '.join(frozen)}; set each with --teachers.NAME REF"
-        )
-    return {frozen[0]: reference}
 
 
 def _options(

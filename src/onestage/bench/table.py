@@ -19,15 +19,15 @@ from typing import Annotated, Any, final
 import torch
 from pydantic import Field
 
-from onestage.bench.probes import probe
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, variants, weighted
+from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_teacher, variants
 from onestage.data import open_source
+from onestage.evaluation.probes import SPLITS, probe
 from onestage.methods import METHODS
-from onestage.objective import Frozen
-from onestage.pretraining import Watch
+from onestage.pretraining import Watch, finished
 from onestage.pretraining.seeds import parse_seeds
+from onestage.recipes.chains import CHAINS
 from onestage.recipes.tiny import tiny
 from onestage.roles import Source
 from onestage.spec import UserError, spec, to_yaml
@@ -36,13 +36,6 @@ from onestage.teachers import load, load_random
 
 RANDOM = "random"
 SUPERVISED = "supervised"
-SPLITS = {
-    "scenes": "scenes:test",
-    "scenes:train": "scenes:test",
-    "digits": "digits:test",
-    "digits:train": "digits:test",
-}
-"""What built-in training data are judged on."""
 
 
 @final
@@ -55,7 +48,8 @@ class TableBench:
     val: str | None = None
     """What the rows are judged on; the test split of built-in data unless given."""
     rows: str = "all"
-    """Rows with commas between them (onestage ls methods), sums too (uta+0.5*clip); all: every one the data allow."""
+    """Rows with commas between them (onestage ls methods), sums (uta+0.5*clip) and chains (chain_beit3) too; all: every
+    row the data allow."""
     vary: str | None = None
     """PATH=VALUE|VALUE: a setting of the recipe (onestage show) and its values; every row is trained with each."""
     seeds: str = "0"
@@ -75,15 +69,16 @@ class TableBench:
         rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
         asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
         teacher = self.teacher
-        if teacher is None and any(method.named(Frozen) for row in rows for _, method in weighted(row)):
+        if teacher is None and any(needs_teacher(row) for row in rows):
             teacher = self._teacher(train, out)
             yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
         lines: list[dict[str, Any]] = []
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
         for number, (one, seed) in enumerate(todo):
             _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
-            lines.append(self._one(one, seed, teacher, out, (train, data)))
-            yield lines[-1]
+            made = self._chain(one, seed, out, data) if one.row in CHAINS else None
+            lines += made or [self._one(one, seed, teacher, out, (train, data))]
+            yield from lines[-len(made or "1") :]
         means = spread(lines)
         write_atomic(out / "table.md", written(means))
         _say(f"bench table: {out / 'table.md'}")
@@ -112,8 +107,7 @@ class TableBench:
 
     def _reads_texts(self, row: str) -> bool:
         """Whether a row needs captions, itself or for the teacher that is not given."""
-        methods = [method for _, method in weighted(row)]
-        return any(method.needs_texts or (method.named(Frozen) and not self.teacher) for method in methods)
+        return any(method.needs_texts for method in methods_of(row)) or (needs_teacher(row) and not self.teacher)
 
     def _teacher(self, train: Source, out: Path) -> str:
         """A teacher from the same data, trained once."""
@@ -125,20 +119,38 @@ class TableBench:
             write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
         return str(out / "teacher")
 
+    def _chain(self, one: Variant, seed: int, out: Path, data: Source) -> list[dict[str, Any]]:
+        """The lines of a chain and a seed, one for each stage; the last one stands for the chain."""
+        if one.setting is not None:
+            raise UserError(f"bench table: --vary changes a setting of a row, and {one.row} is a chain of rows")
+        made = fixed_chain(one.row, self.steps, seed, (self.data, self._judged()), self.probed)
+        digest = _digest(f"{to_yaml(made)}\n{one.name} {data.fingerprint()} {self.probed}")
+        path, folder = out / f"{one.folder}@{seed}.json", out / one.folder / f"seed_{seed}"
+        if path.exists():
+            return _held(path, digest)["lines"]
+        cost = trained(made, folder, folder.with_suffix(".yaml"))
+        stages = finished(folder)
+        lines = []
+        for number, stage in enumerate(stages, start=1):
+            name = one.name if number == len(stages) else f"{one.name}/{stage.run}"
+            paid = cost._asdict() if number == len(stages) else {"seconds": stage.seconds, "peak_mib": None}
+            lines.append({"case": "table", "row": name, "seed": seed} | paid | (stage.probes or {}))
+        write_atomic(path, json.dumps({"digest": digest, "lines": lines}) + "\n")
+        return lines
+
+    def _judged(self) -> str:
+        return self.val or SPLITS[self.data]
+
     def _one(
         self, one: Variant, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
     ) -> dict[str, Any]:
         """The line of a row and a seed: read where it is there, else made."""
         row = Variant(SUPERVISED) if one.row == RANDOM else one
         recipe = fixed(row, self.steps, seed, self.data, teacher)
-        told = f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}"
-        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        digest = _digest(f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}")
         path, folder = out / f"{one.folder}@{seed}.json", out / row.folder / f"seed_{seed}"
         if path.exists():
-            held = _read(path)
-            if held.get("digest") != digest:
-                raise UserError(f"{path}: the result of other settings or data; choose another --out")
-            return held["line"]
+            return _held(path, digest)["line"]
         line: dict[str, Any] = {"case": "table", "row": one.name, "seed": seed}
         if one.row == RANDOM:
             model = load_random(str(folder), seed, _device())
@@ -153,6 +165,18 @@ class TableBench:
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _held(path: Path, digest: str) -> dict[str, Any]:
+    """A result that was written before, of the same settings and data."""
+    held = _read(path)
+    if held.get("digest") != digest:
+        raise UserError(f"{path}: the result of other settings or data; choose another --out")
+    return held
 
 
 def _read(path: Path) -> dict[str, Any]:

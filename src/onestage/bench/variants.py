@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from onestage.encoders import EncoderSpec, Vit
 from onestage.methods import METHODS
 from onestage.objective import Frozen, Method
-from onestage.pretraining import Recipe, Watch
+from onestage.pretraining import Chain, Recipe, Stage, Watch
 from onestage.recipes import rows_of
+from onestage.recipes.chains import CHAINS, tiny_chain
 from onestage.recipes.tiny import VIT, tiny
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
 
@@ -54,6 +55,22 @@ def variants(rows: list[str], vary: str | None) -> list[Variant]:
 EXAMPLE = "method.inputs.kept.parts.image.hide.ratio=0.4|0.5"
 
 
+def fixed_chain(name: str, steps: int, seed: int, data: tuple[str, str], probed: int) -> Chain:
+    """A declared chain of `steps` in all, with the backbone that all rows have and the probes that they are judged by.
+
+    Args:
+        data: what is learned from, and what is judged on.
+    """
+    train, val = data
+
+    def changed(stage: Stage) -> Recipe:
+        models = {name: _backbone(model) for name, model in stage.recipe.models.items()}
+        return dataclasses.replace(stage.recipe, models=models, seed=seed, watch=Watch(), data=train, val=val)
+
+    made = tiny_chain(name, "demo").each(changed).lasting(steps)
+    return dataclasses.replace(made, name=name, probed=probed)
+
+
 def fixed(variant: Variant, steps: int, seed: int, data: str, teacher: str | None) -> Recipe:
     """A row with its own views, targets and likelihoods, and the backbone and length that all rows have.
 
@@ -81,6 +98,22 @@ def _backbone(model: EncoderSpec) -> EncoderSpec:
     return dataclasses.replace(model, width=VIT.width, depth=VIT.depth, heads=VIT.heads, stem="patch")
 
 
+def methods_of(row: str) -> list[Method]:
+    """The methods of a row, of a sum of rows, or of the stages of a chain.
+
+    Raises:
+        UserError: when there is no such row.
+    """
+    if row in CHAINS:
+        return [METHODS[link.row] for link in CHAINS[row].links]
+    return [method for _, method in weighted(row)]
+
+
+def needs_teacher(row: str) -> bool:
+    """Whether a row needs a frozen teacher from outside: a chain makes its own."""
+    return row not in CHAINS and any(method.named(Frozen) for method in methods_of(row))
+
+
 def weighted(row: str) -> list[tuple[float, Method]]:
     """A row or a sum of rows as weighted methods.
 
@@ -89,5 +122,5 @@ def weighted(row: str) -> list[tuple[float, Method]]:
     """
     rows = rows_of(row)
     if not rows:
-        raise UserError(f"bench table: '{row}' is no row or sum of rows{suggest(row, list(METHODS))}")
+        raise UserError(f"bench table: '{row}' is no row, sum of rows or chain{suggest(row, [*METHODS, *CHAINS])}")
     return rows
