@@ -97,7 +97,9 @@ def test_which_column_holds_what(tmp_path: Path) -> None:
     rows(0, 5).save_to_disk(tmp_path / "one")
     source = open_hub(f"hf:{tmp_path}/one", Keys(text="kind", label="kind"))
     assert source.classes == ("even", "odd") and source[3].texts == ("odd",) and source[3].label == 1
-    with pytest.raises(UserError, match=r"'fine_label', which was given as label=; there are: captions, img, kind, lab"):
+    with pytest.raises(
+        UserError, match=r"'fine_label', which was given as label=; there are: captions, img, kind, lab"
+    ):
         open_hub(f"hf:{tmp_path}/one", Keys(label="fine_label"))
 
 
@@ -115,7 +117,7 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
     assert "which split? There are first, second; add one" in refused("both")
     assert "there is no split 'third'; there are: first, second" in refused("both/third")
     assert "none is called 'test'; leave it out" in refused("one/test")
-    assert "there is not a row in it" in refused("none")
+    assert "corresponds to no data" in refused("none")
     assert "no column holds pictures as bytes" in refused("blind")
     (tmp_path / "papers").mkdir()
     assert "cannot be loaded" in refused("papers") and "save_to_disk" in refused("papers")

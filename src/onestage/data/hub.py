@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, final
 
 from onestage.data.folders import SPLITS
 from onestage.data.keys import USUAL, Keys
@@ -19,6 +19,7 @@ from onestage.spec import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
+    from pyarrow import Table
 
 PREFIX = "hf:"
 FORM = "hf:NAME[:CONFIG][/SPLIT]"
@@ -65,7 +66,7 @@ class Hub(Source):
         return digest.hexdigest()[:32]
 
     def _cells(self, index: int) -> dict[str, Any]:
-        return self.rows[index].to_pylist()[0]
+        return cast("Table", self.rows[index]).to_pylist()[0]
 
 
 def open_hub(text: str, keys: Keys = USUAL) -> Hub:
@@ -77,14 +78,12 @@ def open_hub(text: str, keys: Keys = USUAL) -> Hub:
     place = _place(text)
     rows = _split(text, _loaded(text, place), place.split)
     columns = columns_of(text, rows.features.arrow_schema, keys)
-    if len(rows) == 0:
-        raise UserError(f"{text}: there is not a row in it")
     return Hub(text, rows, columns, _classes(rows, columns), place.folder)
 
 
 def _place(text: str) -> _Place:
     words = text.removeprefix(PREFIX)
-    path = Path(os.path.abspath(words))  # noqa: PTH100: links stay as they are
+    path = Path(os.path.normpath(Path(words).absolute()))
     if words and path.is_dir():
         return _Place(words, path, None, None)
     if words and path.parent.is_dir() and "/" in words.rstrip("/"):
@@ -137,5 +136,5 @@ def _classes(rows: Dataset, columns: Columns) -> Classes:
     """The classes; of labels that have no names, all are read once."""
     if columns.label is None or columns.classes:
         return classes_of(columns, ())
-    batches = rows.select_columns([columns.label]).with_format("arrow").iter(ROWS)
-    return classes_of(columns, {label for batch in batches for label in batch.column(0).to_pylist()})
+    labels = rows.select_columns([columns.label]).with_format("arrow").iter(ROWS)
+    return classes_of(columns, {label for batch in labels for label in cast("Table", batch).column(0).to_pylist()})
