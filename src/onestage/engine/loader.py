@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.fast import Decoder, decode
-from onestage.engine.texts import ShortFirst, choose
+from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
 from onestage.roles import BadSample, Sample, Source
@@ -123,9 +123,14 @@ class Batches(Dataset[Batch]):
         views = {
             name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
         }
-        progress = draw.number / self.samples
-        text = choose(sample.texts, rng("text"), self.texts, progress) if reads else None
+        text = self._text(sample, draw, part, rng) if reads else None
         return Drawn(views, self._hide(rng), text, -1 if sample.label is None else sample.label)
+
+    def _text(self, sample: Sample, draw: Draw, part: Source, rng: Callable[[str], np.random.Generator]) -> str:
+        if part.reads == "random":
+            return choose(sample.texts, rng("text"), self.texts, draw.number / self.samples)
+        first = generator(self.seed, part.name, sample.key, "first text").integers(1 << 32)
+        return in_turn(sample.texts, int(first), draw.epoch)
 
     def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         hides = {
