@@ -14,8 +14,8 @@ from torch import Tensor
 
 from onestage.distributed import Reducer, mean, statistics, total, world
 from onestage.engine.accumulate import looks_at_batch, slopes, weighs
-from onestage.engine.loader import split
 from onestage.engine.optimiser import Optimisers
+from onestage.engine.pieces import split
 from onestage.engine.together import for_all
 from onestage.objective import Ask, Objective, asks, shares
 from onestage.types import Batch, Losses, Represented, Tokens

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from onestage.distributed import agreed, align, rank
-from onestage.engine.loader import batches, on_device
+from onestage.engine.loader import batches
 from onestage.engine.metrics import Meter
+from onestage.engine.pieces import on_device
 from onestage.engine.step import Stepped
 from onestage.engine.together import telling, together
 from onestage.pretraining.journal import journal

@@ -46,7 +46,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
         say(f"--init {init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
     together(lambda: _found(prepared, out, command, say))
     say(scale_note(recipe.optimiser, recipe.batch))
-    return run_loop(prepared, out, Progressed(), evaluations(recipe))
+    return _to_the_end(prepared, out, Progressed())
 
 
 def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # noqa: ANN001
@@ -67,7 +67,14 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
     prepared, now = together(lambda: _go_on(run, say))
     if now.step >= prepared.total:
         return now
-    return run_loop(prepared, run, now, evaluations(prepared.recipe))
+    return _to_the_end(prepared, run, now)
+
+
+def _to_the_end(prepared: Prepared, run: Path, now: Progressed) -> Progressed:
+    """Train; what was kept of the teachers' answers is needed no more then."""
+    now = run_loop(prepared, run, now, evaluations(prepared.recipe))
+    prepared.server.close()
+    return now
 
 
 def _go_on(run: Path, say) -> tuple[Prepared, Progressed]:  # noqa: ANN001

@@ -14,6 +14,7 @@ from onestage.engine.step import Precision
 from onestage.engine.texts import ShortFirst
 from onestage.objective import Frozen, Method
 from onestage.spec import UserError, spec
+from onestage.teachers.serving import Serving
 
 Positive = Annotated[int, Field(gt=0)]
 Task = Literal["zero-shot", "knn", "classify"]
@@ -62,6 +63,8 @@ class Recipe:
     val: str | None = None
     teachers: dict[str, str] = Field(default_factory=dict)
     """A reference for each frozen encoder of the method."""
+    serving: Serving = Serving()
+    """How they answer: live, replayed for some epochs, or from a store."""
     init: str | None = None
     """A run whose weights the encoders start from."""
     accumulate: Positive = 1
