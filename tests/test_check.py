@@ -103,7 +103,7 @@ def test_a_view_of_another_size_than_its_encoder() -> None:
 
 def test_weights_that_match_only_in_part(teacher: str) -> None:
     (fault,) = faults("clip_tiny", PAIR | {"models.student.depth": "2"}, data="scenes", init=teacher)
-    loaded, total = 60, 72  # the second block has twelve tensors
+    loaded, total = 62, 74  # the second block has twelve tensors; the head of two is loaded too
     assert f"match only in part, {loaded} of {total} tensors" in fault and "student.backbone.blocks.1." in fault
 
 

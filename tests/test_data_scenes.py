@@ -107,6 +107,7 @@ def test_labels_boxes_and_masks_fit_the_description() -> None:
         assert sample.label == sample.box_labels[0] == scene.digits[0].value
         masks, semantic = instance_masks(scene, 50), semantic_mask(scene, 50)
         assert masks.shape == (len(sample.boxes), 50, 50)
+        assert sample.instances is not None and np.array_equal(sample.instances.decode(), masks)
         expected = np.zeros((50, 50), dtype=np.uint8)
         for mask, box, value in zip(masks, sample.boxes, sample.box_labels, strict=True):
             rows, columns = np.nonzero(mask)

@@ -15,6 +15,7 @@ from onestage.data import Quarantine, first_good, open_source
 from onestage.data.shard_index import Index, pack_stems, places, read_index
 from onestage.data.shards import Labels, Shards
 from onestage.roles import BadSample
+from onestage.sample import Question
 from onestage.spec import UserError
 from shards import captioned, offsets, png, write_tar
 
@@ -50,7 +51,8 @@ def test_a_shard_of_the_world(test_data: Path, tmp_path: Path) -> None:
 
 
 def test_texts_labels_boxes_and_questions(tmp_path: Path) -> None:
-    told = {"texts": ["eins", " zwei "], "boxes": [[0, 1, 2, 3.5]], "box_labels": [4], "questions": [["a?", "b"]]}
+    told = {"texts": ["eins", " zwei "], "boxes": [[0, 1, 2, 3.5]], "box_labels": [4]}
+    told |= {"box_crowds": [True], "questions": [["a?", "b"], ["c?", ["d", "d"], "7"]]}
     write_tar(
         tmp_path / "a.tar",
         [
@@ -70,7 +72,8 @@ def test_texts_labels_boxes_and_questions(tmp_path: Path) -> None:
     assert [source[index].label for index in range(4)] == [2, 10, None, None]
     assert source.classes == tuple(map(str, range(11))), "a number is its own label, also beside other shards"
     assert source[0].boxes == ((0.0, 1.0, 2.0, 3.5),) and source[0].box_labels == (4,)
-    assert source[0].questions == (("a?", "b"),)
+    assert source[0].box_crowds == (True,)
+    assert source[0].questions == (Question("a?", ("b",)), Question("c?", ("d", "d"), "7"))
 
 
 def test_classes_by_name_and_named_numbers(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from onestage.recipes import describe
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
 from onestage.storage import write_atomic
-from onestage.teachers import COLUMNS, REFERENCES, TABLE, AnyTeacher, LibraryTeacher, load, load_random, parse_run
+from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
 
 Given = str | Path | Recipe
 
@@ -254,7 +254,7 @@ def _bank(task: str, reference: str, frozen: object, train: str | None) -> Sourc
         return None
     if train is not None:
         return open_source(train)
-    if isinstance(frozen, LibraryTeacher):
+    if reference.startswith(NO_RUNS):
         raise UserError(f"{task}: give --train SRC, data with labels or masks to learn from; {reference} names none")
     source = pretraining.read_run(parse_run(reference)[0]).data
     assert source is not None, "a run was trained on something"

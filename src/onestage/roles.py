@@ -14,51 +14,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from onestage.sample import VOID as VOID
+from onestage.sample import BadSample as BadSample
+from onestage.sample import Mask as Mask
+from onestage.sample import Picture as Picture
+from onestage.sample import Sample as Sample
 from onestage.types import Grid, Piece, Scope, Target, Tokens, View, Wanted
-
-VOID = 255
-"""In a mask: a pixel that belongs to no class and counts for nothing."""
 
 Space = Literal["joint", "raw"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
-
-
-class Picture(ABC):
-    """An image that is not decoded yet."""
-
-    @property
-    @abstractmethod
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright, read from the header alone."""
-
-    @abstractmethod
-    def decode(self) -> np.ndarray:
-        """Upright RGB pixels, uint8, shape (height, width, 3)."""
-
-
-class Mask(ABC):
-    """The class of every pixel of a picture, not decoded yet."""
-
-    @abstractmethod
-    def decode(self) -> np.ndarray:
-        """Class numbers, `VOID` where none is meant: uint8, shape (height, width), upright as the picture."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What a source yields. Whatever a source does not know is absent (empty or None)."""
-
-    key: str
-    """Names the sample inside its source: a relative path, or a number."""
-    picture: Picture
-    texts: tuple[str, ...] = ()
-    label: int | None = None
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    """(left, top, right, bottom) in pixels."""
-    box_labels: tuple[int, ...] = ()
-    questions: tuple[tuple[str, str], ...] = ()
-    """Question and answer."""
-    mask: Mask | None = None
 
 
 class Source(ABC):
@@ -72,6 +36,14 @@ class Source(ABC):
     has_masks: bool = False
     mask_classes: tuple[str, ...] = ()
     """Names of the classes of masks, in order; empty where they have none."""
+    box_classes: tuple[str, ...] = ()
+    """Names of the classes of boxes, in order; empty where there are none."""
+    keypoints: tuple[str, ...] = ()
+    """Names of the points of a box; empty where it has none."""
+    verdicts: tuple[str, ...] = ()
+    """What may be said of a statement (`false`, `true`); empty where there are none."""
+    has_questions: bool = False
+    has_clips: bool = False
     keeps_captions: frozenset[str] = frozenset()
     """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
 
@@ -89,10 +61,6 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Changes when the samples change."""
-
-
-class BadSample(Exception):
-    """A sample that cannot be used. The message says why, and goes into the quarantine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +118,15 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, parts: dict[str, Piece]) -> Tokens: ...
+
+
+class Projector(nn.Module, ABC):
+    """The part of f_theta that only training uses: tokens in, tokens out, of `width` values."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tokens) -> Tokens: ...
 
 
 class TargetMaker(nn.Module, ABC):

@@ -10,9 +10,20 @@ from PIL import Image
 
 from onestage.data.decode import Pixels
 from onestage.data.random import generator
-from onestage.data.scene import LEAST_SIZE, WORDS, Scene, draw_scene, glyphs, pool, render, semantic_mask
+from onestage.data.scene import (
+    LEAST_SIZE,
+    WORDS,
+    Scene,
+    draw_scene,
+    glyphs,
+    instance_masks,
+    pool,
+    render,
+    semantic_mask,
+)
 from onestage.data.scene_words import captions, questions
 from onestage.roles import Mask, Picture, Sample, Source
+from onestage.sample import Instances
 from onestage.spec import UserError
 
 Split = Literal["train", "test"]
@@ -49,6 +60,17 @@ class DrawnMask(Mask):
 
 
 @final
+class DrawnInstances(Instances):
+    """The ink of each digit of a scene."""
+
+    def __init__(self, scene: Scene, side: int) -> None:
+        self.scene, self.side = scene, side
+
+    def decode(self) -> np.ndarray:
+        return instance_masks(self.scene, self.side)
+
+
+@final
 class Scenes(Source):
     """Digits on photographs with exact captions, labels, boxes, masks and questions, drawn from (seed, index).
 
@@ -67,14 +89,15 @@ class Scenes(Source):
         self.length, self.size, self.seed = length or LENGTH[split], size, seed
         self.classes = WORDS
         self.mask_classes = ("background", *WORDS)
-        self.has_texts = self.has_labels = self.has_masks = True
+        self.box_classes = WORDS
+        self.has_texts = self.has_labels = self.has_masks = self.has_questions = True
         self.keeps_captions = frozenset()
 
     def __len__(self) -> int:
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """The description of sample `index`, for instance masks, clips and statements."""
+        """The description of sample `index`, for clips and statements."""
         return draw_scene(generator(self.seed, self.name, index), self.split)
 
     def __getitem__(self, index: int) -> Sample:
@@ -89,6 +112,7 @@ class Scenes(Source):
             box_labels=tuple(digit.value for digit in scene.digits),
             questions=questions(scene),
             mask=DrawnMask(scene, self.size),
+            instances=DrawnInstances(scene, self.size),
         )
 
     def fingerprint(self) -> str:

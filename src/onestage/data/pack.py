@@ -36,7 +36,7 @@ QUALITY = 92
 PROBED = 64
 """Samples whose size is looked at for the plan."""
 _KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "PPM": "ppm"}
-_HELD = {"key", "picture", "texts", "label", "boxes", "box_labels", "questions"}
+_HELD = {"key", "picture", "texts", "label", "boxes", "box_labels", "box_crowds", "questions"}
 
 
 @final
@@ -209,8 +209,10 @@ def _members(sample: Sample, size: int | None) -> dict[str, bytes]:
         told |= {"boxes": [[side * scale for side in box] for box in sample.boxes]}
     if sample.box_labels:
         told["box_labels"] = list(sample.box_labels)
+    if sample.box_crowds:
+        told["box_crowds"] = list(sample.box_crowds)
     if sample.questions:
-        told["questions"] = [list(pair) for pair in sample.questions]
+        told["questions"] = [[text, list(answers), key] for text, answers, key in sample.questions]
     members = {kind: content}
     if sample.texts:
         members["txt"] = sample.texts[0].encode("utf-8", "replace")

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from onestage.data.scene import COLOURS, WORDS, Digit, Scene, render
+from onestage.sample import Question, Statement
 from onestage.spec import UserError
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ def relation(one: Digit, other: Digit) -> str:
     return "above" if down < 0 else "below"
 
 
-def questions(scene: Scene) -> tuple[tuple[str, str], ...]:
+def questions(scene: Scene) -> tuple[Question, ...]:
     """Questions with their answers. Each yes has its no, so that the question alone tells nothing."""
     main, *small = scene.digits
     chance = main.glyph  # a number that says nothing of the rest of the scene
@@ -54,7 +55,7 @@ def questions(scene: Scene) -> tuple[tuple[str, str], ...]:
     missing_values = [value for value in range(len(WORDS)) if value not in values]
     missing_colours = [colour for colour in COLOURS if colour not in colours]
     small_values = [digit.value for digit in small]
-    return (
+    asked = (
         ("what is the largest digit?", WORDS[main.value]),
         ("what colour is the largest digit?", main.colour),
         ("how many digits are there?", WORDS[len(values)]),
@@ -68,21 +69,15 @@ def questions(scene: Scene) -> tuple[tuple[str, str], ...]:
             if small_values.count(digit.value) == 1
         ),
     )
+    return tuple(Question(text, (answer,)) for text, answer in asked)
 
 
 def _pick(choices: Sequence[T], number: int) -> T:
     return choices[number % len(choices)]
 
 
-class Statement(NamedTuple):
-    """A sentence about two scenes, and whether it is true."""
-
-    text: str
-    truth: bool
-
-
 def pair_statement(first: Scene, second: Scene, rng: np.random.Generator) -> Statement:
-    """A statement about two scenes, as often true as false.
+    """A statement about two scenes, as often true (verdict 1) as false (0).
 
     It says one fact of each; a false one differs from the truth in one of the two. So both pictures have to be
     seen, and the words alone tell nothing: every pair of facts is as frequent in true statements as in false ones.
@@ -114,7 +109,7 @@ def pair_statement(first: Scene, second: Scene, rng: np.random.Generator) -> Sta
         changed = int(rng.integers(2))
         others = [word for word in words if word != facts[changed]]
         facts[changed] = others[rng.integers(len(others))]
-    return Statement(text.format(*facts), truth)
+    return Statement(text.format(*facts), int(truth))
 
 
 class Clip(NamedTuple):

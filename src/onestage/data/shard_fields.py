@@ -1,13 +1,16 @@
 """What the text members of a sample in a shard say: its texts, class, boxes and questions.
 
 `txt` is a text, `cls` a class's number or name, `json` may have `texts` (a list) or `text`, `label`, and what
-`onestage data pack` writes: `boxes` as (left, top, right, bottom) in pixels, `box_labels` and `questions`.
+`onestage data pack` writes: `boxes` as (left, top, right, bottom) in pixels, `box_labels`, `box_crowds`, and
+`questions`, each a text, its answer or a list of them, and its key where it has one.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+from onestage.sample import Question
 
 MAX_FIELD = 1 << 20
 """Bytes of a text, a JSON or a class; larger ones are not read."""
@@ -54,11 +57,26 @@ def box_labels_of(given: Any) -> tuple[int, ...]:
     return tuple(rows) if all(isinstance(row, int) for row in rows) else ()
 
 
-def questions_of(given: Any) -> tuple[tuple[str, str], ...]:
-    """Questions with their answers; none where they are not all pairs of texts."""
-    rows = _listed(given, "questions")
-    sound = all(isinstance(row, list) and len(row) == 2 and all(isinstance(one, str) for one in row) for row in rows)
-    return tuple((row[0], row[1]) for row in rows) if sound else ()
+def box_crowds_of(given: Any) -> tuple[bool, ...]:
+    """Whether each is a crowd; none where that is not told of all of them."""
+    rows = _listed(given, "box_crowds")
+    return tuple(rows) if all(isinstance(row, bool) for row in rows) else ()
+
+
+def questions_of(given: Any) -> tuple[Question, ...]:
+    """Questions with their answers; none where one is not as it should be."""
+    found = [_question(row) for row in _listed(given, "questions")]
+    sound = [question for question in found if question is not None]
+    return tuple(sound) if len(sound) == len(found) else ()
+
+
+def _question(row: Any) -> Question | None:
+    if not isinstance(row, list) or len(row) not in {2, 3}:
+        return None
+    text, told, *key = row
+    answers = told if isinstance(told, list) else [told]
+    texts = all(isinstance(one, str) for one in (text, *answers, *key))
+    return Question(text, tuple(answers), *key) if texts else None
 
 
 def _listed(given: Any, name: str) -> list[Any]:

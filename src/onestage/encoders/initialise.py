@@ -1,9 +1,10 @@
 """Initialisations for pre-training; timm's own serve fine-tuning.
 
 `mae`: xavier-uniform everywhere, the patch embedding as a linear layer, class token N(0, .02), fixed sine-cosine
-positions (facebookresearch/mae). `beit`: normal of .02 cut at one deviation, then the last layer of every branch of
-block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform, and the sub-LN
-factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward weights.
+positions (facebookresearch/mae). `beit`: normal of .02 (EVA-01: .015) cut at one deviation, then the last layer of
+every branch of block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform,
+and the sub-LN factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward
+weights.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ _SUB_LN = ("mlp.fc1", "mlp.fc2", "attn.proj", "attn.v_proj")
 
 
 @torch.no_grad()
-def initialise(backbone: nn.Module, how: Initialisation, depth: int) -> None:
-    """Initialise a timm ViT or EVA-02 in place."""
+def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float = 0.02) -> None:
+    """Initialise a timm ViT or EVA-02 in place; `std` is the deviation of `beit`'s normal."""
     if how == "timm":
         return
     for name, module in backbone.named_modules():
         if isinstance(module, nn.Linear):
-            _linear(module, how)
+            _linear(module, how, std)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d) and name.startswith("patch_embed.proj"):
-            _patches(module, how)
+            _patches(module, how, std)
     for name, parameter in backbone.named_parameters():
         if name in {"cls_token", "reg_token", "pos_embed"}:
-            _tokens(parameter, how)
+            _tokens(parameter, how, std)
         elif parameter.ndim == 2 and ".blocks." in f".{name}":
             parameter.mul_(_branch_factor(name, how, depth))
 
@@ -48,29 +49,29 @@ def fix_positions(positions: nn.Parameter, grid: Grid, prefix: int) -> None:
     positions.requires_grad_(False)
 
 
-def _linear(module: nn.Linear, how: Initialisation) -> None:
+def _linear(module: nn.Linear, how: Initialisation, std: float) -> None:
     if how == "mae":
         nn.init.xavier_uniform_(module.weight)
     elif how == "eva02":
         nn.init.xavier_normal_(module.weight)
     else:
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+        nn.init.trunc_normal_(module.weight, std=std, a=-std, b=std)
 
 
-def _patches(module: nn.Conv2d, how: Initialisation) -> None:
+def _patches(module: nn.Conv2d, how: Initialisation, std: float) -> None:
     if how == "beit":
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.02, b=0.02)
+        nn.init.trunc_normal_(module.weight, std=std, a=-std, b=std)
     else:
         nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
     if module.bias is not None:
         nn.init.zeros_(module.bias)
 
 
-def _tokens(parameter: Tensor, how: Initialisation) -> None:
+def _tokens(parameter: Tensor, how: Initialisation, std: float) -> None:
     if how == "mae":
         nn.init.normal_(parameter, std=0.02)
     else:
-        nn.init.trunc_normal_(parameter, std=0.02, a=-0.02, b=0.02)
+        nn.init.trunc_normal_(parameter, std=std, a=-std, b=std)
 
 
 def _branch_factor(name: str, how: Initialisation, depth: int) -> float:

@@ -6,10 +6,12 @@ rotary table, and mask tokens enter by a hook on its patch embedding.
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from functools import partial
+from typing import Annotated, Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import Field
 from torch import Tensor
 
 from onestage.encoders.initialise import Initialisation, fix_positions, initialise
@@ -17,7 +19,7 @@ from onestage.layers.attention import unfuse_without_gpu
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.layers.outputs import outputs_of
 from onestage.layers.relative_bias import RelativeBias
-from onestage.layers.slots import KeepCells, MaskToken
+from onestage.layers.slots import KeepCells, MaskToken, slowed
 from onestage.layers.stem import ConvStem
 from onestage.ops import place_of, shown
 from onestage.roles import Encoder
@@ -49,6 +51,10 @@ class Vit:
     attention_dropout: float = 0.0
     layer_scale: float | None = None
     init: Initialisation = "timm"
+    init_std: Annotated[float, Field(gt=0)] = 0.02
+    """Deviation of the normal that `init: beit` draws from."""
+    stem_gradient: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """What share of its gradient the patch embedding gets (EVA-02 lets it learn at a tenth)."""
     normalise: Statistics = "imagenet"
     kind: Literal["vit"] = "vit"
 
@@ -107,7 +113,7 @@ class VitEncoder(Encoder):
         self.grid: Grid = tuple(backbone.patch_embed.grid_size)
         self.prefix = int(backbone.num_prefix_tokens)
         self.normalise = Normalise(wanted.normalise)
-        initialise(backbone, wanted.init, len(backbone.blocks))
+        initialise(backbone, wanted.init, len(backbone.blocks), wanted.init_std)
         self.rel_pos = None
         if wanted.positions == "relative":
             self.rel_pos = RelativeBias(self.grid, int(backbone.blocks[0].attn.num_heads))
@@ -117,6 +123,8 @@ class VitEncoder(Encoder):
             backbone.patch_embed = ConvStem(self.size, self.size // self.grid[0], self.width)
         self.keep = KeepCells(self.prefix, "rows and cells" if isinstance(backbone, Eva) else "rows")
         self.backbone.patch_drop = self.keep
+        if wanted.stem_gradient < 1:
+            backbone.patch_embed.register_forward_hook(partial(slowed, wanted.stem_gradient))
         self.mask = MaskToken(self.width) if "replace" in modes else None
         if self.mask is not None:
             backbone.patch_embed.register_forward_hook(self.mask)

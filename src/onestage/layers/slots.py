@@ -55,3 +55,8 @@ class MaskToken(nn.Module):
         if self.hidden is None:
             return embedded
         return torch.where(self.hidden.unsqueeze(-1), self.token.to(embedded.dtype), embedded)
+
+
+def slowed(share: float, module: nn.Module, args: object, embedded: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
+    """A forward hook for a patch embedding, once its share is given: the same rows with that share of the gradient."""
+    return share * embedded + (1 - share) * embedded.detach()

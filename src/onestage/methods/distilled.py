@@ -12,7 +12,7 @@ FD = Method(
     name="fd",
     cite="FD, arXiv:2205.14141 sec. 3 (whitened rows before the projection, smooth L1 of beta 2)",
     encoders={"student": Trained(), "teacher": Frozen()},
-    views={"view1": Crop(scale=(0.08, 1.0))},
+    views={"view1": Crop(scale=(0.08, 1.0), interpolation="bilinear")},
     inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
     terms={
         "distil": Term(

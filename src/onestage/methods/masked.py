@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from onestage.likelihood import Gaussian
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Decoder, Linear
@@ -110,6 +112,12 @@ EVA = Method(
     },
 )
 
+EVA02 = dataclasses.replace(
+    EVA,
+    name="eva02",
+    cite="EVA-02, arXiv:2303.11331 sec. 2 (EVA's task with EVA-CLIP as teacher; what is new is the student)",
+)
+
 MVP = Method(
     name="mvp",
     cite="MVP, arXiv:2203.05175 (class token and every patch, each with weight 1/(M+1))",
@@ -131,4 +139,4 @@ MVP = Method(
     },
 )
 
-ROWS = (MAE, SIMMIM, MASKFEAT, DATA2VEC, EVA, MVP)
+ROWS = (MAE, SIMMIM, MASKFEAT, DATA2VEC, EVA, EVA02, MVP)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from onestage.pretraining.check import check_recipe
 from onestage.pretraining.directory import read_run
+from onestage.pretraining.initialise import Matched, initialise_from
 from onestage.pretraining.loop import Progressed
 from onestage.pretraining.pictures import pictures_of
 from onestage.pretraining.prepare import Prepared, prepare
-from onestage.pretraining.run import Matched, initialise_from, resume, start
+from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe, Saving, Watch
 
 __all__ = [

@@ -16,14 +16,14 @@ from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
 from onestage.engine.pieces import on_device
 from onestage.objective import asks
+from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.prepare import Prepared, open_data, prepare
-from onestage.pretraining.run import initialise_from
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import watching
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError
 from onestage.targets import Encoded
-from onestage.teachers import parse_run, read_bundle
+from onestage.teachers import read_stored
 from onestage.types import Losses
 
 SAMPLES = 64
@@ -127,7 +127,7 @@ def _learning_rate(recipe: Recipe) -> Iterator[str]:
 def _normalisation_of_start(recipe: Recipe) -> Iterator[str]:
     if recipe.init is None:
         return
-    given = read_bundle(parse_run(recipe.init)[0]).encoder
+    given = read_stored(recipe.init)[0].bundle.encoder
     wanted = recipe.models.get(recipe.student)
     if isinstance(given, (Vit, ClipImage)) and isinstance(wanted, (Vit, ClipImage)):
         if given.normalise != wanted.normalise:

@@ -1,34 +1,23 @@
-"""Starting, resuming and initialising runs."""
+"""Starting and resuming runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from onestage.distributed import rank
 from onestage.engine.optimiser import scale_note
 from onestage.engine.together import together
-from onestage.objective import Ema, Objective, Trained
 from onestage.pretraining.bundle import save_bundle
 from onestage.pretraining.directory import create, read_run, refuse_taken
+from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import evaluations, refuse_unwatchable
 from onestage.spec import UserError
-from onestage.storage import latest, load, load_checkpoint
-from onestage.teachers import parse_run, read_bundle
-
-
-class Matched(NamedTuple):
-    """What `--init` found: names loaded, names of this model that it lacks, and names whose shapes differ."""
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...]
-    differing: tuple[str, ...]
+from onestage.storage import latest, load
 
 
 def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progressed:  # noqa: ANN001
@@ -43,7 +32,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     init = recipe.init
     if init is not None:
         matched = together(lambda: initialise_from(prepared.objective, prepared.recipe, init))
-        say(f"--init {init}: {len(matched.loaded)} tensors loaded, {len(matched.missing)} left as they were")
+        say(f"--init {init}: {matched}")
     together(lambda: _found(prepared, out, command, say))
     say(scale_note(recipe.optimiser, recipe.batch))
     return _to_the_end(prepared, out, Progressed())
@@ -108,38 +97,3 @@ def restore(prepared: Prepared, tensors: dict[str, dict[str, Tensor]]) -> None:
     """Weights, averages, buffers and the optimiser as they were."""
     prepared.objective.load_state_dict(tensors["model"])
     prepared.optimisers.load(tensors["optimiser"])
-
-
-@torch.no_grad()
-def initialise_from(objective: Objective, recipe: Recipe, reference: str) -> Matched:
-    """Start the encoders from a run's weights: the student from its student, others by name, averages from theirs.
-
-    Raises:
-        UserError: when nothing fits.
-    """
-    run, step, which = parse_run(reference)
-    bundle = read_bundle(run)
-    source = bundle.average if which == "ema" and bundle.average else bundle.name
-    weights = load_checkpoint(run, step).tensors["model"]
-    renamed = {name: source if name == recipe.student else name for name in recipe.method.named(Trained)}
-    loaded, missing, differing = [], [], []
-    for name in renamed:
-        for key, own in objective.encoders[name].state_dict().items():
-            given = weights.get(f"encoders.{renamed[name]}.{key}")
-            if given is None:
-                missing.append(f"{name}.{key}")
-            elif given.shape != own.shape:
-                differing.append(f"{name}.{key}")
-            else:
-                own.copy_(given)
-                loaded.append(f"{name}.{key}")
-    if not loaded or differing:
-        shown = ", ".join((differing or missing)[:3])
-        raise UserError(
-            f"--init {reference}: {len(loaded)} tensors fit, {len(differing)} have another shape and {len(missing)} "
-            f"are not in it ({shown}...). The encoder must have the same architecture, width, depth, patch and size."
-        )
-    for name, role in recipe.method.encoders.items():
-        if isinstance(role, Ema):
-            objective.encoders[name].load_state_dict(objective.encoders[role.of].state_dict())
-    return Matched(tuple(loaded), tuple(missing), tuple(differing))

@@ -7,11 +7,10 @@ open_clip:local-dir:DIR             a folder with open_clip_config.json and its 
 timm:NAME[@FILE]                    published weights of a timm model, or a local file of them
 timm:local-dir:DIR                  a folder with timm's config.json and its weights
 hf:NAME_OR_DIR                      a model of transformers
+uta:FILE                            a checkpoint as UTA's authors released it
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 
@@ -21,9 +20,10 @@ from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bu
 from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.run import RunTeacher, load_run
+from onestage.teachers.stored import Stored, image_weights, parse_run, stored_run, text_weights, under
 
 AnyTeacher = RunTeacher | LibraryTeacher
-LIBRARIES = ("open_clip:", "timm:", "hf:")
+NO_RUNS = ("open_clip:", "timm:", "hf:", "uta:")
 
 
 def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
@@ -45,51 +45,56 @@ def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
         from onestage.teachers.hf import load_hf
 
         return load_hf(reference, device)
+    if reference.startswith("uta:"):
+        from onestage.teachers.released_uta import load_uta
+
+        return load_uta(reference, device)
     run, step, which = parse_run(reference)
     return load_run(run, step, which, None, device)
 
 
 def load_random(reference: str, seed: int, device: torch.device | None = None) -> RunTeacher:
     """The model of a run with its image encoder drawn at random: the baseline of an evaluation."""
-    if reference.startswith(LIBRARIES):
+    if reference.startswith(NO_RUNS):
         raise UserError(f"{reference}: a random baseline is drawn for runs only")
     run, step, which = parse_run(reference)
     return load_run(run, step, which, seed, device or torch.device("cpu"))
 
 
-def parse_run(reference: str) -> tuple[Path, str | None, str]:
-    """A reference to a run as (folder, step or `best` or None, `student` or `ema`).
+def read_stored(reference: str) -> tuple[Stored, str]:
+    """A model in our own layout, to start from, and which of its encoders is meant: `student` or `ema`.
 
     Raises:
-        UserError: when it is not the folder of a run.
+        UserError: when it is neither a run nor a released checkpoint that is read as one.
     """
-    path, which = reference, "student"
-    for name in ("student", "ema"):
-        if path.endswith(f":{name}"):
-            path, which = path.removesuffix(f":{name}"), name
-    step = None
-    if "@" in path and not Path(path).exists():
-        path, step = path.rsplit("@", 1)
-    if not (Path(path) / "run.yaml").is_file():
-        what = "there is no such folder" if not Path(path).exists() else "it holds no run.yaml"
-        raise UserError(f"{reference}: not a model ({what}). A model is {FORMS}.")
-    return Path(path), step, which
+    if reference.startswith("uta:"):
+        from onestage.teachers.released_uta import stored_uta
+
+        return stored_uta(reference), "student"
+    run, step, which = parse_run(reference)
+    return stored_run(run, step), which
 
 
 __all__ = [
     "COLUMNS",
     "FORMS",
+    "NO_RUNS",
     "REFERENCES",
     "TABLE",
     "AnyTeacher",
     "BundleSpec",
     "LibraryTeacher",
     "RunTeacher",
+    "Stored",
     "Teacher",
     "TextSide",
+    "image_weights",
     "load",
     "load_random",
     "parse_run",
     "read_bundle",
+    "read_stored",
+    "text_weights",
+    "under",
     "write_bundle",
 ]

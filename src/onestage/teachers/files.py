@@ -91,5 +91,5 @@ def _how(file: Path) -> str:
         f"{file.name} is a pickle, which can run code when it is opened, so it is not. Convert it once, where you "
         'trust it:\n  python -c "import torch; from safetensors.torch import save_file; '
         f"w = torch.load('{file.name}', weights_only=True); w = w.get('state_dict', w); "
-        f"save_file({{k: v.contiguous() for k, v in w.items()}}, '{file.stem}.safetensors')\""
+        f"save_file({{k: v.clone().contiguous() for k, v in w.items()}}, '{file.stem}.safetensors')\""
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FORMS = (
     "a run folder (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/TAG_OR_FILE, open_clip:local-dir:DIR, "
-    "timm:NAME[@FILE], timm:local-dir:DIR or hf:NAME_OR_DIR (see: onestage ls teachers)"
+    "timm:NAME[@FILE], timm:local-dir:DIR, hf:NAME_OR_DIR or uta:FILE (see: onestage ls teachers)"
 )
 
 REFERENCES: tuple[tuple[str, str], ...] = (
@@ -17,6 +17,7 @@ REFERENCES: tuple[tuple[str, str], ...] = (
     ("timm:local-dir:DIR", "a folder with timm's config.json and weights"),
     ("hf:DIR", "a folder of transformers: config.json, preprocessor_config.json, weights and tokenizer"),
     ("hf:OWNER/NAME", "a model of transformers: from the hub's cache, else fetched from the hub"),
+    ("uta:FILE", "a checkpoint as UTA's authors released it, converted to safetensors: image and text tower"),
 )
 """Weights are files of safetensors; no pickle is opened."""
 
@@ -24,6 +25,7 @@ COLUMNS = ("library", "families", "dense rows", "texts")
 
 TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("onestage", "every run", "raw; joint where it learned one", "where it learned from them"),
+    ("onestage", "UTA-B, L and g as released, also to start from (--init)", "raw, joint", "yes"),
     ("open_clip", "CLIP, EVA-CLIP, MetaCLIP, MobileCLIP-B: a class token pools", "raw, joint", "yes"),
     ("open_clip", "SigLIP, SigLIP 2, PE, CoCa: an attention pools", "raw, joint", "yes"),
     ("open_clip", "ViTs that a mean pools, with their norm before it", "raw, joint", "yes"),

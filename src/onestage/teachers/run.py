@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
-from onestage.roles import Encoder, Predictor, Space, Teacher
+from onestage.roles import Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
-from onestage.storage import Checkpoint, load_checkpoint
-from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_bundle, read_names
+from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Piece, Tokens, View, Wanted
 
@@ -30,13 +30,14 @@ class RunTeacher(Teacher):
         reference: str,
         bundle: BundleSpec,
         encoder: Encoder,
+        projector: Projector | None,
         head: Predictor | None,
         text: TextTower | None,
         scale: float,
         categories: TableHead | None,
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
-        self.encoder, self.head, self._text = encoder, head, text
+        self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
         self.scale = scale
@@ -46,7 +47,7 @@ class RunTeacher(Teacher):
         self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
 
     def parts(self) -> tuple[nn.Module, ...]:
-        found = (self.encoder, self.head, *(self._text.parts() if self._text else ()), self.categories)
+        found = (self.encoder, self.projector, self.head, *(self._text.parts() if self._text else ()), self.categories)
         return tuple(part for part in found if part is not None)
 
     def width(self, space: Space) -> int:
@@ -67,6 +68,8 @@ class RunTeacher(Teacher):
             return tokens
         self.width(space)
         assert self.head is not None, "a joint width comes with a head"
+        if self.projector is not None:
+            tokens = self.projector(tokens)
         cells = tokens.place.cell
         pooled = cells.new_full((cells.shape[0], 1), POOLED)
         rows = self.head(tokens, Wanted(torch.cat([pooled, cells], dim=1), tokens.grid, tokens.geometry))
@@ -94,30 +97,37 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
     Raises:
         UserError: when the run holds no such checkpoint or encoder.
     """
-    bundle = read_bundle(run)
+    return model_of(f"{run}" + (f"@{step}" if step else ""), stored_run(run, step), which, seed, device)
+
+
+def model_of(reference: str, stored: Stored, which: str, seed: int | None, device: torch.device) -> RunTeacher:
+    """A model in our own layout; the arguments are those of `load_run`."""
+    folder, bundle, weights = stored
     if which == "ema" and bundle.average is None:
-        raise UserError(f"{run}:ema: this run keeps no average of its encoder; use {run}:student")
-    checkpoint = load_checkpoint(run, step)
-    weights = checkpoint.tensors["model"]
-    name = bundle.average if which == "ema" and bundle.average is not None else bundle.name
+        raise UserError(f"{reference}:ema: this run keeps no average of its encoder; use {folder}:student")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         encoder = bundle.encoder.build(frozenset())
+        projector = None if bundle.through is None else bundle.through.projector.build(encoder.width)
         head = None
         if bundle.head is not None and bundle.joint is not None:
-            head = bundle.head.build(encoder.width, bundle.joint, encoder.grid)
-        categories = _categories(run, bundle.category, encoder, weights) if bundle.category is not None else None
+            width = encoder.width if projector is None else projector.width
+            head = bundle.head.build(width, bundle.joint, encoder.grid)
+        categories = _categories(folder, bundle.category, encoder, weights) if bundle.category is not None else None
     if seed is None:
-        _fill(encoder, weights, f"encoders.{name}.")
+        _fill(encoder, image_weights(stored, which))
+        if projector is not None and bundle.through is not None:
+            _fill(projector, under(weights, f"projectors.trained.{bundle.through.name}."))
         if head is not None:
-            _fill(head, weights, f"predictors.{bundle.head_of}.")
+            _fill(head, under(weights, f"predictors.{bundle.head_of}."))
         if categories is not None and bundle.category is not None:
-            _fill_categories(categories, bundle.category.term, weights)
-    text, scale = _text(run, bundle.text, checkpoint, device) if bundle.text is not None else (None, 1.0)
+            _fill_categories(categories, bundle.category, weights)
+    text, scale = _text(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
-        f"{run}" + (f"@{step}" if step else ""),
+        reference,
         bundle,
         freeze(encoder, device),
+        projector and freeze(projector, device),
         head and freeze(head, device),
         text,
         scale,
@@ -125,16 +135,15 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
     )
 
 
-def _text(run: Path, side: TextSide, checkpoint: Checkpoint, device: torch.device) -> tuple[TextTower, float]:
-    """The text tower of a run and the scale of its logits."""
-    weights = checkpoint.tensors["model"]
+def _text(stored: Stored, side: TextSide, device: torch.device) -> tuple[TextTower, float]:
+    """The text tower of a model and the scale of its logits."""
     own = None
     if side.trained_as is not None:
-        own = _under(weights, f"encoders.{side.trained_as}.")
+        own = under(stored.weights, f"encoders.{side.trained_as}.")
     scale = side.scale
     if side.scale_of is not None:
-        scale = float(weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
-    return open_text(run, side, own, device), scale
+        scale = float(stored.weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
+    return open_text(stored.folder, side, own, device), scale
 
 
 def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[str, Tensor]) -> TableHead:
@@ -142,18 +151,15 @@ def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[s
     return build_head(side, (classes, width), encoder.width, encoder.grid, read_names(run))
 
 
-def _fill_categories(head: TableHead, term: str, weights: dict[str, Tensor]) -> None:
-    _fill(head.predictor, weights, f"predictors.{term}.")
-    _fill(head.table, weights, f"targets.{term}.")
-    _fill(head.likelihood, weights, f"likelihoods.{term}.")
+def _fill_categories(head: TableHead, side: CategorySide, weights: dict[str, Tensor]) -> None:
+    term = side.term
+    if head.projector is not None and side.through is not None:
+        _fill(head.projector, under(weights, f"projectors.trained.{side.through.name}."))
+    _fill(head.predictor, under(weights, f"predictors.{term}."))
+    _fill(head.table, under(weights, f"targets.{term}."))
+    _fill(head.likelihood, under(weights, f"likelihoods.{term}."))
 
 
-def _fill(module: nn.Module, weights: dict[str, Tensor], prefix: str) -> None:
-    """Load the weights under a prefix; a mask token that only training needs is left out."""
-    own = _under(weights, prefix)
-    own.pop("mask.token", None)
-    module.load_state_dict(own)
-
-
-def _under(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+def _fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load weights; a mask token that only training needs is left out."""
+    module.load_state_dict({key: value for key, value in weights.items() if key != "mask.token"})

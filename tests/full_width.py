@@ -1,0 +1,79 @@
+"""Steps of paper-size recipes at full width, two blocks deep, on two images of noise and a teacher of noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from onestage.encoders import ClipText
+from onestage.engine.optimiser import Optimisers
+from onestage.engine.step import Step, Stepped
+from onestage.objective import Answers, Ask, Frozen, Objective
+from onestage.ops import place_of
+from onestage.pretraining import Recipe
+from onestage.types import Batch, Geometry, Tokens, View
+
+Answer = Callable[[Ask, Batch], Tokens]
+
+
+def shallow(recipe: Recipe, depth: int = 2) -> Recipe:
+    """The recipe with image encoders of two blocks."""
+    models = {
+        key: model if isinstance(model, ClipText) else dataclasses.replace(model, depth=depth)
+        for key, model in recipe.models.items()
+    }
+    return dataclasses.replace(recipe, models=models)
+
+
+def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
+    """Two images of noise, with what the recipe hides."""
+    size = objective.encoder("student").size
+    geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
+    draw = torch.Generator().manual_seed(2)
+    views = {name: View(torch.rand(2, 3, size, size, generator=draw), geometry) for name in recipe.method.views}
+    hidden = {}
+    for name, asked in recipe.method.inputs.items():
+        grid = objective.encoder(asked.encoder).grid
+        for key, part in asked.parts.items():
+            if part.hide is not None:
+                draws = [part.hide.draw(np.random.default_rng(sample), grid) for sample in range(2)]
+                hidden[f"{name}/{key}"] = torch.from_numpy(np.stack(draws))
+    label = torch.arange(2) if recipe.method.needs_labels else None
+    return Batch(torch.arange(2), views, hidden, None, label)
+
+
+def noise_teacher(answers: Answers) -> Answer:
+    """A frozen encoder that answers with noise of these widths on this grid."""
+
+    def answer(ask: Ask, batch: Batch) -> Tokens:
+        count = answers.grid[0] * answers.grid[1]
+        width = answers.joint if ask.space == "joint" else answers.raw
+        rows = torch.randn(2, count + 1, width, generator=torch.Generator().manual_seed(1))
+        cells = torch.arange(count).expand(2, -1)
+        return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), answers.grid, batch.views[ask.view].geometry)
+
+    return answer
+
+
+def steps(recipe: Recipe, answers: Answers | None = None, depth: int = 2) -> tuple[list[Stepped], list[str]]:
+    """Two steps with the recipe's own optimiser, and the names of what is trained and stayed as it was."""
+    small = shallow(recipe, depth)
+    torch.manual_seed(0)
+    teachers = {} if answers is None else dict.fromkeys(small.method.named(Frozen), answers)
+    objective = Objective(small.method, small.models, teachers, 10)
+    objective.training_mode()
+    optimisers = Optimisers(objective.named_parameters(), small.optimiser, small.batch)
+    teacher = noise_teacher(answers or Answers((0, 0), 0, 0))
+    step = Step(objective, optimisers, teacher, "fp32", 1, torch.device("cpu"))
+    batch = batch_of_two(small, objective)
+    before = {key: value.detach().clone() for key, value in objective.named_parameters() if value.requires_grad}
+    done = []
+    for number in (1000, 1001):
+        optimisers.set_lr(small.schedule, number, 2000)
+        done.append(step(batch, number, 2000))
+        assert not done[-1].skipped and torch.isfinite(done[-1].losses.total)
+    after = dict(objective.named_parameters())
+    return done, [key for key, value in before.items() if value.equal(after[key])]
