@@ -11,8 +11,9 @@ import numpy as np
 
 from onestage.data import is_shards, open_source
 from onestage.data.pack import Packed, pack
+from onestage.data.patterns import files_named
 from onestage.data.shard_index import Index
-from onestage.data.shards import indexes_of, shard_paths
+from onestage.data.shards import indexes_of
 from onestage.data.verify import Fault, verify
 from onestage.engine.progress import Progress
 from onestage.spec import UserError
@@ -29,7 +30,7 @@ def data_index(source: str) -> list[str]:
     """
     if not is_shards(source):
         raise UserError(f"data index {source}: an index is for tar shards, such as shards/{{000..127}}.tar")
-    return [line for index in indexes_of(shard_paths(source)) for line in _summary(index)]
+    return [line for index in indexes_of(files_named(source, "shard")) for line in _summary(index)]
 
 
 def data_check(source: str, *, workers: int | None = None) -> tuple[int, list[Fault]]:

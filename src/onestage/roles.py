@@ -120,6 +120,15 @@ class Encoder(nn.Module, ABC):
     def forward(self, parts: dict[str, Piece]) -> Tokens: ...
 
 
+class Projector(nn.Module, ABC):
+    """The part of f_theta that only training uses: tokens in, tokens out, of `width` values."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tokens) -> Tokens: ...
+
+
 class TargetMaker(nn.Module, ABC):
     """Turns what a target is made of into z_y."""
 

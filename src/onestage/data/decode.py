@@ -156,6 +156,41 @@ class File(Stored):
         raise BadSample(f"{size} bytes, more than {MAX_BYTES}")
 
 
+@final
+class InMemory(Stored):
+    """An encoded picture whose bytes are there."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.content = content
+
+    def read(self) -> bytes:
+        """Its bytes.
+
+        Raises:
+            BadSample: when they are too many.
+        """
+        if len(self.content) > MAX_BYTES:
+            raise BadSample(f"{len(self.content)} bytes, more than {MAX_BYTES}")
+        return self.content
+
+
+@final
+class Unusable(Picture):
+    """A picture that is not there, and why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    @property
+    def size(self) -> tuple[int, int]:
+        raise BadSample(self.reason)
+
+    def decode(self) -> np.ndarray:
+        """Raises `BadSample` with the reason."""
+        raise BadSample(self.reason)
+
+
 def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
     """(width, height) of a JPEG that has no EXIF block, ten times as fast as Pillow says it. None for all else, and
     for what is oddly small or large: Pillow looks at it then. Markers: ITU-T T.81, annex B.

@@ -1,7 +1,8 @@
-"""What `metadata.jsonl` or `metadata.csv` says of a folder's images.
+"""What `metadata.jsonl`, `metadata.csv` or `metadata.parquet` says of a folder's images.
 
-Every entry has a `file_name`, and `text` or `label` or both. `text` is one caption or, in JSON, a list of captions;
-`label` is a class's name or number. Other columns are ignored. Files are read line by line, each line bounded.
+Every entry has a `file_name`, and a text or a label or both: under `text`, `texts`, `caption` or `captions` one
+caption or, but for CSV, a list of captions; under `label` a class's name or number. Other columns are ignored. A file
+that has several entries has the texts of all of them. Files are read piece by piece, each piece bounded.
 """
 
 from __future__ import annotations
@@ -10,63 +11,84 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
+from onestage.data.arrow import columns_of, rows_of
+from onestage.data.entries import Entries, Entry, merged
+from onestage.data.keys import FILES, LABELS, TEXTS, Keys, no_key
 from onestage.spec import UserError
 
-METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 MAX_LINE = 1 << 20
 """Characters."""
 MAX_METADATA = 4 << 30
 """Bytes."""
 
 
-class Entry(NamedTuple):
-    """One image of a folder: its path inside it, its texts, and the name of its class."""
-
-    file: str
-    texts: tuple[str, ...] = ()
-    label: str | None = None
-
-
-def read_metadata(metadata: Path) -> list[Entry]:
+def read_metadata(metadata: Path, keys: Keys) -> Entries:
     """The entries of a metadata file, in its order; never empty.
 
     Raises:
-        UserError: naming the entry that is not as it should be.
+        UserError: naming the entry that is not as it should be, or the keys that are there where one that was asked
+            for is not.
     """
     if metadata.stat().st_size > MAX_METADATA:
         raise UserError(f"{metadata}: {metadata.stat().st_size} bytes, more than {MAX_METADATA}")
-    rows = _json_rows(metadata) if metadata.suffix == ".jsonl" else _csv_rows(metadata)
-    entries = [_entry(f"{metadata}, entry {number}", row) for number, row in enumerate(rows, start=1)]
-    if not entries:
+    seen: set[str] = set()
+    entries = Entries()
+    for number, row in enumerate(_rows(metadata, keys), start=1):
+        seen.update(row)
+        entries.append(_entry(f"{metadata}, entry {number}", row, keys))
+    if not len(entries):
         raise UserError(f"{metadata}: describes no image; expected one line for each, with file_name and text or label")
-    return entries
+    for what, asked in keys._asdict().items():
+        if asked is not None and asked not in seen:
+            raise no_key(str(metadata), what, asked, seen)
+    return merged(str(metadata), entries)
 
 
-def _entry(where: str, row: dict[str, Any]) -> Entry:
-    file = row.get("file_name")
+def _rows(metadata: Path, keys: Keys) -> Iterator[dict[str, Any]]:
+    match metadata.suffix:
+        case ".jsonl":
+            return _json_rows(metadata)
+        case ".csv":
+            return _csv_rows(metadata)
+        case _:
+            there = columns_of(metadata)
+            wanted = {*FILES, *TEXTS, *LABELS, *keys}
+            rows = rows_of(metadata, [name for name in there if name in wanted])
+            return (dict.fromkeys(there) | row for row in rows)
+
+
+def _entry(where: str, row: dict[str, Any], keys: Keys) -> Entry:
+    name, file = _value(row, keys.image, FILES)
     if not isinstance(file, str) or not file:
         known = ", ".join(str(key) for key in list(row)[:8])
-        raise UserError(f"{where}: there is no file_name (found: {known})")
+        raise UserError(f"{where}: there is no {keys.image or FILES[0]} (found: {known})")
     path = PurePath(file)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{where}: file_name '{file}' leads out of the folder")
-    return Entry(file, _texts(where, row.get("text")), _label(where, row.get("label")))
+        raise UserError(f"{where}: {name} '{file}' leads out of the folder")
+    return Entry(file, _texts(where, *_value(row, keys.text, TEXTS)), _label(where, *_value(row, keys.label, LABELS)))
 
 
-def _texts(where: str, given: Any) -> tuple[str, ...]:
+def _value(row: dict[str, Any], asked: str | None, usual: tuple[str, ...]) -> tuple[str, Any]:
+    """What a row has under the key that was asked for, or else under the first of the usual names; and that key."""
+    names = usual if asked is None else (asked,)
+    return next(((name, row[name]) for name in names if row.get(name) is not None), (names[0], None))
+
+
+def _texts(where: str, key: str, given: Any) -> tuple[str, ...]:
     items = given if isinstance(given, list) else [] if given is None else [given]
     if not all(isinstance(item, str) for item in items):
-        raise UserError(f"{where}: text is {given!r:.80}; expected a string or a list of strings")
+        raise UserError(f"{where}: {key} is {given!r:.80}; expected a string or a list of strings")
     return tuple(text for text in (item.strip() for item in items) if text)
 
 
-def _label(where: str, given: Any) -> str | None:
+def _label(where: str, key: str, given: Any) -> str | None:
     if given is None or given == "":
         return None
     if isinstance(given, bool) or not isinstance(given, (str, int)):
-        raise UserError(f"{where}: label is {given!r:.80}; expected a string or a whole number")
+        raise UserError(f"{where}: {key} is {given!r:.80}; expected a string or a whole number")
     return str(given)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from onestage.data.masks import FORM, PREFIX, open_masks
+from onestage.data import hub, masks, parquet
 from onestage.roles import Source
 
 
@@ -18,7 +18,15 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    PREFIX: Kind(FORM, "a folder of images and one of PNG masks (class numbers), paired by name", open_masks),
+    masks.PREFIX: Kind(
+        masks.FORM, "a folder of images and one of PNG masks (class numbers), paired by name", masks.open_masks
+    ),
+    hub.PREFIX: Kind(
+        hub.FORM, "a data set of the hub, or a folder that its library saved, through datasets", hub.open_hub
+    ),
+    parquet.PREFIX: Kind(
+        parquet.FORM, "Parquet files with the bytes of images, as the hubs write them", parquet.open_parquet
+    ),
 }
 """By prefix, the colon included."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from onestage.data.classes import read_classes
 from onestage.data.decode import EXTENSIONS, File, class_numbers
-from onestage.data.folders import ending, files_in
+from onestage.data.listing import ending, files_in
 from onestage.roles import VOID, BadSample, Mask, Sample, Source
 from onestage.spec import UserError
 

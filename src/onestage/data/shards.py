@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,8 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored
+from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored, Unusable
+from onestage.data.patterns import files_named
 from onestage.data.shard_fields import MAX_FIELD, box_crowds_of, box_labels_of, boxes_of, parsed, questions_of, texts_of
 from onestage.data.shard_index import Index, read_index
 from onestage.data.shard_scan import checked, in_order, index_shard
@@ -27,12 +27,10 @@ from onestage.data.tar import Member
 from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 
-MAX_SHARDS = 1_000_000
 MAX_CLASSES_FILE = 1 << 26
 OPEN_FILES = 64
 CLASSES = "classes.txt"
 """Beside the shards: names of the classes, one a line, where `cls` members are numbers."""
-_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 @final
@@ -95,22 +93,6 @@ class InShard(Stored):
         if self.bytes > MAX_BYTES:
             raise BadSample(f"{self.bytes} bytes, more than {MAX_BYTES}")
         return self.opened.read(self.shard, self.offset, self.bytes)
-
-
-@final
-class Unusable(Picture):
-    """A picture that is not there, and why."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    @property
-    def size(self) -> tuple[int, int]:
-        raise BadSample(self.reason)
-
-    def decode(self) -> np.ndarray:
-        """Raises `BadSample` with the reason."""
-        raise BadSample(self.reason)
 
 
 class Labels(NamedTuple):
@@ -212,7 +194,7 @@ def open_shards(text: str) -> Shards:
     Raises:
         UserError: when no shard is found, one of a range is missing, or there is no picture in them.
     """
-    paths = shard_paths(text)
+    paths = files_named(text, "shard")
     indexes = indexes_of(paths)
     source = Shards(text, paths, indexes, _labels(paths, indexes))
     kinds = sorted({kind for index in indexes for kind in index.kinds})
@@ -232,43 +214,6 @@ def indexes_of(paths: Sequence[Path]) -> list[Index]:
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         made = dict(zip(missing, pool.map(index_shard, missing), strict=True))
     return [made[path] if index is None else index for path, index in zip(paths, ready, strict=True)]
-
-
-def shard_paths(text: str) -> list[Path]:
-    """The files that a name, a pattern or ranges stand for, in order.
-
-    Raises:
-        UserError: when there are none, or one of a range is missing.
-    """
-    paths: list[Path] = []
-    missing = []
-    for name in _ranged(text):
-        found = [Path(name)] if Path(name).is_file() else _matching(Path(name))
-        missing += [] if found else [name]
-        paths += found
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"{text}: there is no such shard: {missing[0]}{more}")
-    return paths
-
-
-def _matching(pattern: Path) -> list[Path]:
-    if not any(letter in pattern.name for letter in "*?["):
-        return []
-    return sorted(path for path in pattern.parent.glob(pattern.name) if path.is_file())
-
-
-def _ranged(text: str) -> Iterator[str]:
-    """A name for every number of its ranges, `{000..127}`; the zeros are kept."""
-    found = _RANGE.search(text)
-    if found is None:
-        yield text
-        return
-    first, last = found[1], found[2]
-    if int(last) < int(first) or int(last) - int(first) >= MAX_SHARDS:
-        raise UserError(f"{text}: the range {found[0]} is empty or too long; it counts up, such as {{000..127}}")
-    for number in range(int(first), int(last) + 1):
-        yield from _ranged(f"{text[: found.start()]}{number:0{len(first)}}{text[found.end() :]}")
 
 
 def _labels(paths: Sequence[Path], indexes: Sequence[Index]) -> Labels:

@@ -25,6 +25,7 @@ PARTS: dict[str, str] = {
     "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
+    "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
     "predictor decoder": "test_decoder_equals_timm_blocks_over_the_restored_sequence",
@@ -77,6 +78,8 @@ def _kinds(method: Method, term: Term) -> Iterator[str]:
     yield f"target {term.target.kind}"
     if isinstance(term.target, Encoded) and isinstance(method.encoders[term.target.encoder], Ema):
         yield "ema"
+    if term.projector is not None:
+        yield f"projector {method.projectors[term.projector].kind}"
     yield f"predictor {term.predictor.kind}"
     likelihood = term.likelihood
     over = f" {likelihood.over}" if likelihood.kind == "boltzmann" else ""

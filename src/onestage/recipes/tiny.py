@@ -130,7 +130,8 @@ def _small(method: Method) -> Method:
         name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()
     }
-    return dataclasses.replace(method, encoders=encoders, terms=terms)
+    projectors = {name: dataclasses.replace(one, heads=2) for name, one in method.projectors.items()}
+    return dataclasses.replace(method, encoders=encoders, terms=terms, projectors=projectors)
 
 
 def _follows(role: EncoderRole) -> EncoderRole:
