@@ -218,6 +218,17 @@ def test_several_masks_of_one_view(place: Path) -> None:
     assert seen.rows.shape[0] == BATCH
 
 
+def test_validation_has_views_of_its_own(place: Path, tmp_path: Path) -> None:
+    """Whatever serves the run's own views, however many masks they have."""
+    from onestage.pretraining.validation import validation_loss
+
+    losses = []
+    for serving in (Serving(), Serving(mode=Replay(), masks=2)):
+        asked = dataclasses.replace(recipe(place, Live()), serving=serving, val=str(place / "pictures"))
+        losses.append(validation_loss(prepare(asked, tmp_path / "quarantine.jsonl")))
+    assert losses[0] == losses[1]
+
+
 def test_masks_need_samples_that_stand_alone(place: Path) -> None:
     with pytest.raises(UserError, match="no whole views of 3 masks"):
         prepare(recipe(place, Live(), masks=3), None)

@@ -122,6 +122,8 @@ class Batch(NamedTuple):
     label: Int[Tensor, " b"] | None
     labelled: Bool[Tensor, " b"] | None = None
     marks: dict[str, Mark] | None = None
+    copies: int = 1
+    """How many samples after one another are one view, each with cells of its own hidden."""
 
 
 class Represented(NamedTuple):

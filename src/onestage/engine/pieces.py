@@ -29,6 +29,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         None if batch.label is None else move(batch.label),
         None if batch.labelled is None else move(batch.labelled),
         batch.marks,  # read on the CPU
+        batch.copies,
     )
 
 
@@ -53,6 +54,7 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
             None if batch.label is None else cut(batch.label, piece),
             None if batch.labelled is None else cut(batch.labelled, piece),
             None if batch.marks is None else _cut_marks(batch.marks, partial(cut, piece=piece)),
+            batch.copies,
         )
         for piece in range(pieces)
     ]

@@ -83,6 +83,11 @@ class Step:
         self.objective.after_step(step, total, products)
         return Stepped(losses, norm, skipped=False)
 
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> Losses:
+        """The losses of a batch over all ranks, without learning from it; the objective's mode is the caller's."""
+        return everywhere(self.objective.score(self._represent(batch, self._ask(batch))))
+
     def _backward(self, pieces: list[Batch], before: list[Tensor]) -> Losses:
         if len(pieces) > 1 and self._two_passes is None:
             self._two_passes = looks_at_batch(self.objective) or self._weighed(pieces[0], before)

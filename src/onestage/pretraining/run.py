@@ -15,7 +15,7 @@ from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.spec import Recipe
-from onestage.pretraining.watch import evaluations, refuse_unwatchable
+from onestage.pretraining.watch import refuse_unwatchable, watched
 from onestage.spec import UserError
 from onestage.storage import latest, load
 
@@ -35,7 +35,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
         say(f"--init {init}: {matched}")
     together(lambda: _found(prepared, out, command, say))
     say(scale_note(recipe.optimiser, recipe.batch))
-    return _to_the_end(prepared, out, Progressed())
+    return _run(prepared, out, Progressed(), say)
 
 
 def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # noqa: ANN001
@@ -56,13 +56,14 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
     prepared, now = together(lambda: _go_on(run, say))
     if now.step >= prepared.total:
         return now
-    return _to_the_end(prepared, run, now)
+    return _run(prepared, run, now, say)
 
 
-def _to_the_end(prepared: Prepared, run: Path, now: Progressed) -> Progressed:
-    """Train; what was kept of the teachers' answers is needed no more then."""
-    now = run_loop(prepared, run, now, evaluations(prepared.recipe))
+def _run(prepared: Prepared, run: Path, start: Progressed, say) -> Progressed:  # noqa: ANN001
+    """Train to the end, and say what was seen on the way."""
+    now = run_loop(prepared, run, start, watched(prepared, say))
     prepared.server.close()
+    say(f"seen: {now.step * prepared.recipe.batch:,} images, {now.texts:,} image-text pairs")
     return now
 
 

@@ -64,7 +64,7 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         UserError: when answers are to be kept and there is no teacher.
     """
     portions = Portions(setting.teachers, serving, setting.precision, setting.device)
-    live = LiveServer(portions, serving.masks)
+    live = LiveServer(portions)
     mode = serving.mode
     if isinstance(mode, Live):
         return Served(Fresh(), live)
@@ -77,7 +77,7 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(planning, live)
     folder = place if mode.folder is None else Path(mode.folder)
     opened = partial(open_ring, folder, mode.gigabytes * 1e9, setting, mode.codec, salt)
-    return Served(planning, ReplayServer(portions, serving.masks, setting.answered(), mode.codec, opened))
+    return Served(planning, ReplayServer(portions, setting.answered(), mode.codec, opened))
 
 
 def identity(setting: Setting, codec: Codec) -> dict[str, object]:

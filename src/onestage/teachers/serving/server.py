@@ -39,20 +39,13 @@ class Answered(NamedTuple):
 
 
 class Server(ABC):
-    """Answers for the views of a batch.
-
-    Args:
-        masks: how many samples after one another share a view.
-    """
-
-    def __init__(self, masks: int) -> None:
-        self.masks = masks
+    """Answers for the views of a batch."""
 
     def __call__(self, ask: Ask, batch: Batch) -> Tokens:
         """A frozen teacher's tokens, one answer for each sample, on the batch's device."""
         view = batch.views[ask.view]
-        once = self.answer(ask, view.pixels[:: self.masks], batch)
-        spread = once if self.masks == 1 else each(once, lambda tensor: tensor.repeat_interleave(self.masks, 0))
+        once = self.answer(ask, view.pixels[:: batch.copies], batch)
+        spread = once if batch.copies == 1 else each(once, lambda tensor: tensor.repeat_interleave(batch.copies, 0))
         return spread._replace(geometry=view.geometry)
 
     @abstractmethod
@@ -63,19 +56,12 @@ class Server(ABC):
     def close(self) -> None:
         """Remove what was kept for this run alone."""
 
-    def _marks(self, ask: Ask, batch: Batch) -> Mark:
-        """Where the answers of the views are kept."""
-        assert batch.marks is not None, "the loader marks the views whose answers are kept"
-        place, key = batch.marks[ask.view]
-        return Mark(place[:: self.masks].cpu(), key[:: self.masks].cpu())
-
 
 @final
 class LiveServer(Server):
     """The teachers themselves."""
 
-    def __init__(self, teachers: Portions, masks: int) -> None:
-        super().__init__(masks)
+    def __init__(self, teachers: Portions) -> None:
         self.teachers = teachers
 
     def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
@@ -97,19 +83,19 @@ class ReplayServer(Server):
     def __init__(
         self,
         teachers: Portions,
-        masks: int,
         answered: dict[Ask, Answered],
         codec: Codec,
         open_ring: Callable[[Ask, int], Ring],
     ) -> None:
-        super().__init__(masks)
         self.codec: Codec = codec
         self.teachers, self.answered, self.open_ring = teachers, answered, open_ring
         self.rings: dict[Ask, Ring] = {}
         self.asked = self.made = 0
 
     def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
-        ring, shape, mark = self._ring(ask), self.answered[ask], self._marks(ask, batch)
+        if batch.marks is None:  # validation: views that are not the run's own
+            return self.teachers.tokens(ask, pixels)
+        ring, shape, mark = self._ring(ask), self.answered[ask], marks(ask, batch.marks, batch.copies)
         records, found = ring.read(*mark)
         missing = ~found
         if bool(missing.any()):
@@ -131,6 +117,12 @@ class ReplayServer(Server):
 
     def _encoded(self, ask: Ask, pixels: Float[Tensor, "v c h w"]) -> UInt8[Tensor, "v bytes"]:
         return encode(rows_of(self.teachers.tokens(ask, pixels)), self.codec).cpu()
+
+
+def marks(ask: Ask, given: dict[str, Mark], copies: int) -> Mark:
+    """Where the answers for the views of a batch are kept, each view once."""
+    place, key = given[ask.view]
+    return Mark(place[::copies], key[::copies])
 
 
 def rows_of(tokens: Tokens) -> Float[Tensor, "v t d"]:
