@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from onestage.data import masks, parquet
+from onestage.data import coco, masks, parquet
 from onestage.roles import Source
 
 
@@ -21,6 +21,7 @@ KINDS: dict[str, Kind] = {
     masks.PREFIX: Kind(
         masks.FORM, "a folder of images and one of PNG masks (class numbers), paired by name", masks.open_masks
     ),
+    coco.PREFIX: Kind(coco.FORM, coco.ABOUT, coco.open_coco),
     parquet.PREFIX: Kind(
         parquet.FORM, "Parquet files with the bytes of images, as the hubs write them", parquet.open_parquet
     ),
