@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from onestage.data import hub, masks, parquet
+from onestage.data import coco, hub, masks, parquet
 from onestage.data.keys import Keys
 from onestage.roles import Source
 
@@ -24,6 +24,7 @@ KINDS: dict[str, Kind] = {
     masks.PREFIX: Kind(
         masks.FORM, "a folder of images and one of PNG masks (class numbers), paired by name", masks.open_masks
     ),
+    coco.PREFIX: Kind(coco.FORM, coco.ABOUT, coco.open_coco),
     hub.PREFIX: Kind(
         hub.FORM,
         "a data set of the hub, or a folder that its library saved, through datasets",
