@@ -15,6 +15,7 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.api_data import data_show as data_show
 from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
