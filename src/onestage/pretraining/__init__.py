@@ -11,6 +11,8 @@ from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe, Saving, Watch
 
+from onestage.pretraining.teach import teach
+
 __all__ = [
     "Matched",
     "Prepared",
@@ -25,4 +27,5 @@ __all__ = [
     "read_run",
     "resume",
     "start",
+    "teach",
 ]
