@@ -92,9 +92,7 @@ def losses(run: Path, prepared: Prepared) -> list[float]:
     return [float(line["loss"]) for line in read_metrics(run / "metrics.jsonl") if "loss" in line]  # pyright: ignore[reportArgumentType]
 
 
-def test_loss_curves_of_live_and_store_agree(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_curves_of_live_and_store_agree(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the same views they differ by the codec's error alone, which is small beside what is learned."""
     monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
     kept = prepare(recipe(place, place / "store", steps=20), None)
@@ -162,7 +160,7 @@ def test_a_full_disk_is_said(place: Path, tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("onestage.teachers.serving.shard.save_file", full)
-    with pytest.raises(UserError, match="No space left on device.*type it again"):
+    with pytest.raises(UserError, match=r"No space left on device.*type it again"):
         put(place, tmp_path / "store")
 
 
@@ -261,6 +259,6 @@ def test_damaged_shards(place: Path, tmp_path: Path) -> None:
         for at in range(begin + 50, end, 97):
             content[at] ^= 1
         path.write_bytes(content)
-    refused(recipe(place, store), "damaged .*check sum.* Remove it, and type the same onestage teach again", 1)
+    refused(recipe(place, store), r"damaged .*check sum.* Remove it, and type the same onestage teach again", 1)
     next(iter(store.glob("000001-*"))).write_bytes(b"nothing")
     refused(recipe(place, store), "damaged")

@@ -10,7 +10,6 @@ from onestage.pretraining.pictures import pictures_of
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe, Saving, Watch
-
 from onestage.pretraining.teach import teach
 
 __all__ = [

@@ -101,13 +101,17 @@ def differences(held: Manifest, wanted: Manifest) -> Iterator[str]:
     for name, teacher in wanted.teachers.items():
         other = held.teachers.get(name)
         if other is not None and other.digest != teacher.digest:
-            yield f"its teacher was {other.reference} ({other.digest[:8]}), not {teacher.reference} ({teacher.digest[:8]})"
+            yield f"its teacher was {_named(other)}, not {_named(teacher)}"
     for name, view in wanted.views.items():
         other = held.views.get(name)
         if other is not None and other != view:
             yield f"its views '{name}' are {other}, not {view}"
     if held.decoder != wanted.decoder:
         yield f"its pictures were decoded by {held.decoder}, not {wanted.decoder} (decoder: {held.decoder})"
+
+
+def _named(teacher: Taught) -> str:
+    return f"{teacher.reference} ({teacher.digest[:8]})"
 
 
 def _asked(manifest: Manifest) -> str:

@@ -16,11 +16,11 @@ from onestage.teachers.run import RunTeacher
 from onestage.teachers.serving.codec import Answered, Codec
 from onestage.teachers.serving.key import KEY_BYTES, salt_of, teacher_digest
 from onestage.teachers.serving.live import Portions
-from onestage.teachers.serving.planning import Fresh, FromStore, Planning, Replayed
 from onestage.teachers.serving.manifest import SCHEMA, Answer, Manifest, Taught, differences
+from onestage.teachers.serving.planning import Fresh, FromStore, Planning, Replayed
 from onestage.teachers.serving.ring import Ring
 from onestage.teachers.serving.server import LiveServer, ReplayServer, Server, StoreServer
-from onestage.teachers.serving.spec import Live, Replay, Serving, Stored
+from onestage.teachers.serving.spec import Live, Serving, Stored
 from onestage.teachers.serving.store import Store
 from onestage.views import ViewSpec
 
