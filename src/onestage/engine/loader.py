@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
-from onestage.engine.texts import ShortFirst, choose
+from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
 from onestage.roles import BadSample, Sample, Source
@@ -128,7 +128,11 @@ class Batches(Dataset[Batch]):
             raise BadSample("it has no label")
         views, marks = self._views(sample, draw, random)
         progress = draw.number / self.samples
-        text = choose(sample.texts, random("text"), self.texts, progress) if reads else None
+        text = None
+        if reads and part.reads == "all":
+            text = in_turn(sample.texts, int(random("first text", 0).integers(1 << 32)), draw.epoch)
+        elif reads:
+            text = choose(sample.texts, random("text"), self.texts, progress)
         label = -1 if sample.label is None else sample.label
         return Drawn(views, self._hide(random, draw.number % self.masks), text, label, marks)
 

@@ -96,7 +96,7 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
         if lies:
             yield (
                 f"views.{name}: {' and '.join(lies)} can make the captions of {recipe.data} false; "
-                "turn it off (scale: [1, 1], flip: 0, colour: null)"
+                "turn it off (scale: [1, 1], flip: 0, colour: null), or say with ?keeps= what leaves them true"
             )
 
 
