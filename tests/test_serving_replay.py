@@ -124,7 +124,7 @@ def test_a_key_tells_views_apart(place: Path) -> None:
     keys = [
         view_key(planning.salt, picture, plan, view),
         view_key(planning.salt, picture, dataclasses.replace(plan, flip=not plan.flip), view),
-        view_key(planning.salt, picture, dataclasses.replace(plan, box=(1, *plan.box[1:])), view),
+        view_key(planning.salt, picture, dataclasses.replace(plan, box=(plan.box[0] + 1, *plan.box[1:])), view),
         view_key(planning.salt, picture, dataclasses.replace(plan, colour=(("hue", 0.1),)), view),
         view_key(planning.salt, picture, plan, dataclasses.replace(view, size=8)),
         view_key(planning.salt, picture, plan, dataclasses.replace(view, interpolation="bilinear")),

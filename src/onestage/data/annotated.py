@@ -18,6 +18,8 @@ from onestage.spec import UserError
 MAX_JSON = 4 << 30
 """Bytes of a file of annotations."""
 MAX_CLASSES = 1 << 16
+MAX_FIELD = 1 << 22
+"""Bytes of a file of annotations of one image."""
 Corners = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
 
@@ -80,7 +82,7 @@ def inside(where: str, file: str) -> str:
     return file
 
 
-def fingerprint_of(folder: Path, files: Iterable[str], told: Sequence[Path], *more: str) -> str:
+def fingerprint_of(where: str, folder: Path, files: Iterable[str], told: Sequence[Path], *more: str) -> str:
     """Hash of the files' names, the sizes of some, the content of what describes them, and what else is told.
 
     Raises:
@@ -89,19 +91,17 @@ def fingerprint_of(folder: Path, files: Iterable[str], told: Sequence[Path], *mo
     names = Strings(files)
     sizes = some_sizes(folder, names)
     if not sizes:
-        raise UserError(f"{told[0]}: describes no image")
+        raise UserError(f"{where}: describes no image")
     if max(sizes) < 0:
-        raise UserError(
-            f"{told[0]}: none of the {len(names)} files that it names is in {folder} (the first: {names[0]})"
-        )
+        raise UserError(f"{where}: none of the {len(names)} files that it names is in {folder} (the first: {names[0]})")
     try:
-        digests = [hashlib.sha256() for _ in told]
-        for path, digest in zip(told, digests, strict=True):
+        digests = []
+        for path in told:
             with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     except OSError as error:
-        raise UserError(f"{told[0]}: cannot be read ({error.strerror})") from None
-    return digest_of(names, sizes, *(digest.hexdigest() for digest in digests), *more)
+        raise UserError(f"{where}: cannot be read ({error.strerror})") from None
+    return digest_of(names, sizes, *digests, *more)
 
 
 def numbers(where: str, given: Any, count: int) -> tuple[float, ...]:
@@ -116,3 +116,19 @@ def numbers(where: str, given: Any, count: int) -> tuple[float, ...]:
             if all(map(math.isfinite, values)):
                 return values
     raise BadSample(f"{where}: {given!r:.80} are not {count} numbers")
+
+
+def content_of(path: Path) -> bytes:
+    """What a small file that belongs to one sample holds.
+
+    Raises:
+        BadSample: when it cannot be read, or is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FIELD + 1)
+    except OSError as error:
+        raise BadSample(f"{path.name}: cannot be read ({error.strerror})") from None
+    if len(content) > MAX_FIELD:
+        raise BadSample(f"{path.name}: more than {MAX_FIELD} bytes")
+    return content

@@ -123,7 +123,7 @@ def open_coco(text: str) -> Coco:
     if "segments" in kinds:
         panoptic = _panoptic(file, paths[2:], categories)
     files = [row["image"]["file_name"] for row in rows.values()]
-    fingerprint = fingerprint_of(folder, files, [file])
+    fingerprint = fingerprint_of(str(file), folder, files, [file])
     packed = Strings(json.dumps(row, separators=(",", ":")) for row in rows.values())
     return Coco(text, folder, packed, categories, panoptic, fingerprint)
 

@@ -82,14 +82,26 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     return Prepared(recipe, source, val, teachers, objective, optimisers, step, served.server, batches, total, device)
 
 
+def setting_of(recipe: Recipe, teachers: dict[str, AnyTeacher], samples: int, device: torch.device) -> Setting:
+    """What a resolved recipe asks of its teachers."""
+    return Setting(
+        asks(recipe.method),
+        dict(teachers),
+        samples,
+        recipe.seed,
+        recipe.precision,
+        chosen(recipe.decoder),
+        device,
+        recipe.method.views,
+    )
+
+
 def _serve(
     recipe: Recipe, teachers: dict[str, AnyTeacher], source: Source, run: Path | None, device: torch.device
 ) -> Served:
     """What answers for the teachers, and the geometry of what they see."""
     check_masks(recipe.method, recipe.serving.masks, recipe.batch // (world() * recipe.accumulate))
-    setting = Setting(
-        asks(recipe.method), dict(teachers), len(source), recipe.seed, recipe.precision, chosen(recipe.decoder), device
-    )
+    setting = setting_of(recipe, teachers, len(source), device)
     return serve(recipe.serving, setting, None if run is None else run / "answers")
 
 

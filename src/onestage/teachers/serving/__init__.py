@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from onestage.teachers.serving.codec import Codec
 from onestage.teachers.serving.key import picture_digest
 from onestage.teachers.serving.planning import Fresh, Marked, Planning, Shown
 from onestage.teachers.serving.serve import Served, Setting, check_masks, serve
 from onestage.teachers.serving.server import Server
-from onestage.teachers.serving.spec import Live, Replay, Serving
+from onestage.teachers.serving.spec import Live, Replay, Serving, Stored
 
 __all__ = [
+    "Codec",
     "Fresh",
     "Live",
     "Marked",
@@ -19,6 +21,7 @@ __all__ = [
     "Serving",
     "Setting",
     "Shown",
+    "Stored",
     "check_masks",
     "picture_digest",
     "serve",

@@ -9,11 +9,13 @@ largest values of each row are kept as they are, and the scale is that of the re
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+
+from onestage.types import Grid
 
 Codec = Literal["int8", "fp16"]
 
@@ -30,6 +32,22 @@ def record_bytes(codec: Codec, rows: int, width: int) -> int:
     if codec == "fp16":
         return rows * width * 2
     return rows * (width + 4 + min(OUTLIERS, width) * 6)
+
+
+class Answered(NamedTuple):
+    """The shape of a teacher's answers: its grid and width in the space that is asked for."""
+
+    grid: Grid
+    width: int
+
+    @property
+    def rows(self) -> int:
+        """With the pooled row, which comes first."""
+        return 1 + self.grid[0] * self.grid[1]
+
+    def size(self, codec: Codec) -> int:
+        """Bytes of an answer."""
+        return record_bytes(codec, self.rows, self.width)
 
 
 def encode(rows: Float[Tensor, "b t d"], codec: Codec) -> UInt8[Tensor, "b bytes"]:

@@ -12,8 +12,10 @@ from typing import NamedTuple, final
 
 import numpy as np
 
-from onestage.roles import Plan
+from onestage.roles import BadSample, Plan
+from onestage.spec import UserError
 from onestage.teachers.serving.key import Key, view_key
+from onestage.teachers.serving.store import Store
 from onestage.views import ViewSpec
 
 Random = Callable[[str, int], np.random.Generator]
@@ -89,3 +91,25 @@ class Replayed(Planning):
     def plan(self, name: str, view: ViewSpec, random: Random, shown: Shown) -> Marked:
         plan = view.plan(random(name, shown.epoch // self.epochs), *shown.size)
         return Marked(plan, shown.number, view_key(self.salt, shown.picture, plan, view))
+
+
+@final
+class FromStore(Planning):
+    """Kept views are those of a store: in each epoch, the generator chooses one of a picture's views."""
+
+    def __init__(self, kept: frozenset[str], store: Store) -> None:
+        self.kept, self.store = kept, store
+        self.salt = bytes.fromhex(store.manifest.salt)
+
+    def plan(self, name: str, view: ViewSpec, random: Random, shown: Shown) -> Marked:
+        count, picture = self.store.manifest.count, self.store.find(shown.picture)
+        if picture is None:
+            raise UserError(
+                f"{self.store.folder}: it holds no answers for sample {shown.number} of the data, which is new or has "
+                f"changed (checksum {shown.picture.hex()}); make a store of these data with: onestage teach"
+            )
+        chosen = int(random(f"stored/{name}", shown.epoch).integers(count))
+        plan = self.store.plan(picture, name, chosen)
+        if plan is None:
+            raise BadSample("it did not decode when the store was made")
+        return Marked(plan, picture * count + chosen, view_key(self.salt, shown.picture, plan, view))

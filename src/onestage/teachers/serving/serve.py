@@ -13,18 +13,21 @@ from onestage.spec import UserError
 from onestage.targets import Table
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.run import RunTeacher
-from onestage.teachers.serving.codec import Codec
+from onestage.teachers.serving.codec import Answered, Codec
 from onestage.teachers.serving.key import KEY_BYTES, salt_of, teacher_digest
 from onestage.teachers.serving.live import Portions
-from onestage.teachers.serving.planning import Fresh, Planning, Replayed
+from onestage.teachers.serving.manifest import SCHEMA, Answer, Manifest, Taught, differences
+from onestage.teachers.serving.planning import Fresh, FromStore, Planning, Replayed
 from onestage.teachers.serving.ring import Ring
-from onestage.teachers.serving.server import Answered, LiveServer, ReplayServer, Server
-from onestage.teachers.serving.spec import Live, Replay, Serving
+from onestage.teachers.serving.server import LiveServer, ReplayServer, Server, StoreServer
+from onestage.teachers.serving.spec import Live, Serving, Stored
+from onestage.teachers.serving.store import Store
+from onestage.views import ViewSpec
 
 
 class Setting(NamedTuple):
-    """What a run asks of its teachers: the questions, the teachers, samples of the data, the run's seed, precision and
-    decoder, and its device."""
+    """What a run asks of its teachers: the questions, the teachers, samples of the data, the run's seed, precision,
+    decoder and device, and the views of its method."""
 
     asks: tuple[Ask, ...]
     teachers: dict[str, RunTeacher | LibraryTeacher]
@@ -33,11 +36,12 @@ class Setting(NamedTuple):
     precision: str
     decoder: str
     device: torch.device
+    views: dict[str, ViewSpec]
 
     @property
-    def views(self) -> frozenset[str]:
+    def seen(self) -> frozenset[str]:
         """Views that a teacher sees."""
-        return frozenset(ask.view for ask in self.asks if ask.view != "text")
+        return frozenset(ask.view for ask in self.asks if ask.view in self.views)
 
     def answered(self) -> dict[Ask, Answered]:
         """The shape of every answer."""
@@ -70,9 +74,11 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(Fresh(), live)
     if not setting.asks:
         raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
-    assert isinstance(mode, Replay)
+    if isinstance(mode, Stored):
+        store = open_store(Path(mode.folder), setting)
+        return Served(FromStore(setting.seen, store), StoreServer(portions, store))
     salt = salt_of(identity(setting, mode.codec))
-    planning = Replayed(setting.views, mode.epochs, salt)
+    planning = Replayed(setting.seen, mode.epochs, salt)
     if place is None:
         return Served(planning, live)
     folder = place if mode.folder is None else Path(mode.folder)
@@ -84,6 +90,50 @@ def identity(setting: Setting, codec: Codec) -> dict[str, object]:
     """What answers depend on besides views."""
     digests = {name: teacher_digest(teacher) for name, teacher in setting.teachers.items()}
     return {"asks": setting.asks, "teachers": digests, "codec": codec, "decoder": setting.decoder}
+
+
+def manifest_of(setting: Setting, codec: Codec, source: str, fingerprint: str, each: int, count: int) -> Manifest:
+    """The manifest of a store of this run's answers."""
+    answers = tuple(
+        Answer(encoder=ask.encoder, view=ask.view, space=ask.space, grid=shape.grid, width=shape.width)
+        for ask, shape in setting.answered().items()
+    )
+    teachers = {
+        name: Taught(reference=teacher.reference, digest=teacher_digest(teacher), licence=teacher.licence)
+        for name, teacher in setting.teachers.items()
+    }
+    return Manifest(
+        schema=SCHEMA,
+        salt=salt_of(identity(setting, codec)).hex(),
+        source=source,
+        fingerprint=fingerprint,
+        samples=setting.samples,
+        each=each,
+        count=count,
+        seed=setting.seed,
+        codec=codec,
+        decoder=setting.decoder,
+        views={name: setting.views[name] for name in sorted(setting.seen)},
+        answers=answers,
+        teachers=teachers,
+    )
+
+
+def open_store(folder: Path, setting: Setting) -> Store:
+    """A store that holds this run's answers.
+
+    Raises:
+        UserError: when it is of other teachers, views or questions, with each reason.
+    """
+    store = Store(folder)
+    held = store.manifest
+    wanted = manifest_of(setting, held.codec, held.source, held.fingerprint, held.each, held.count)
+    reasons = list(differences(held, wanted)) or (["its answers depend on something else"] * (held.salt != wanted.salt))
+    if reasons:
+        raise UserError(
+            f"{folder}: this store is stale or foreign: {'; '.join(reasons)}. Make another with: onestage teach"
+        )
+    return store
 
 
 def open_ring(folder: Path, budget: float, setting: Setting, codec: Codec, salt: bytes, ask: Ask, size: int) -> Ring:

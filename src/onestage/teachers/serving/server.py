@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple, final
+from typing import final
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,26 +16,11 @@ from torch import Tensor
 
 from onestage.objective import Ask
 from onestage.ops import place_of
-from onestage.teachers.serving.codec import Codec, decode, encode, record_bytes
+from onestage.teachers.serving.codec import Answered, Codec, decode, encode
 from onestage.teachers.serving.live import Portions, each
 from onestage.teachers.serving.ring import Ring
-from onestage.types import Batch, Grid, Mark, Tokens
-
-
-class Answered(NamedTuple):
-    """The shape of a teacher's answers: its grid and width in the space that is asked for."""
-
-    grid: Grid
-    width: int
-
-    @property
-    def rows(self) -> int:
-        """With the pooled row, which comes first."""
-        return 1 + self.grid[0] * self.grid[1]
-
-    def size(self, codec: Codec) -> int:
-        """Bytes of an answer."""
-        return record_bytes(codec, self.rows, self.width)
+from onestage.teachers.serving.store import Store
+from onestage.types import Batch, Mark, Tokens
 
 
 class Server(ABC):
@@ -135,3 +120,22 @@ def tokens_of(records: UInt8[Tensor, "v bytes"], shape: Answered, codec: Codec) 
     rows = decode(records, shape.rows, shape.width, codec)
     cells = torch.arange(shape.rows - 1, device=rows.device).expand(rows.shape[0], -1)
     return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), shape.grid, geometry=None)
+
+
+@final
+class StoreServer(Server):
+    """Answers of a store; teachers are asked about validation alone."""
+
+    def __init__(self, teachers: Portions, store: Store) -> None:
+        self.teachers, self.store = teachers, store
+        self.questions = {one.ask: (number, one.shape) for number, one in enumerate(store.manifest.answers)}
+
+    def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
+        if batch.marks is None:
+            return self.teachers.tokens(ask, pixels)
+        number, shape = self.questions[ask]
+        records = self.store.records(number, marks(ask, batch.marks, batch.copies), ask.view)
+        return tokens_of(records.to(pixels.device, non_blocking=True), shape, self.store.manifest.codec)
+
+    def close(self) -> None:
+        pass

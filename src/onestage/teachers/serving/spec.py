@@ -37,7 +37,16 @@ class Replay:
     kind: Literal["replay"] = "replay"
 
 
-Mode = Annotated[Live | Replay, Field(discriminator="kind")]
+@final
+@spec
+class Stored:
+    """Views and answers come from a store that `onestage teach` has made; no teacher is asked."""
+
+    folder: str
+    kind: Literal["store"] = "store"
+
+
+Mode = Annotated[Live | Replay | Stored, Field(discriminator="kind")]
 
 
 @final
@@ -46,7 +55,7 @@ class Serving:
     """How frozen teachers answer."""
 
     mode: Mode = Live()
-    """{kind: live}, or {kind: replay, epochs: 4, gigabytes: 10}."""
+    """{kind: live}, {kind: replay, epochs: 4, gigabytes: 10} or {kind: store, folder: DIR}."""
     precision: Literal["fp32", "bf16"] | None = None
     """Of teachers; empty: the run's."""
     micro_batch: Positive | None = None
