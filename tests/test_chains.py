@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from onestage import api
-from onestage.api_recipes import make_chain
+from onestage.api_given import make_chain
 from onestage.bench import bench
 from onestage.cli import command
 from onestage.pretraining import Chain, Progressed, chain, finished, read_run

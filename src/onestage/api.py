@@ -15,7 +15,9 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
-from onestage.api_recipes import Given, make_chain, make_recipe, refuse_for_chain, runs_of
+from onestage.api_data import data_show as data_show
+from onestage.api_given import Given, make_chain, refuse_for_chain, runs_of
+from onestage.api_given import make_recipe as make_recipe
 from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
@@ -23,15 +25,15 @@ from onestage.distributed import rank
 from onestage.engine.together import joined, together
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
-from onestage.objective import Frozen
-from onestage.pretraining import Recipe, check_recipe, pictures_of
+from onestage.pretraining import check_recipe, pictures_of
 from onestage.pretraining.seeds import parse_seeds, start_seeds
 from onestage.recipes import chains, describe
 from onestage.recipes.chains import chain_line, chain_text
 from onestage.roles import Source
-from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
+from onestage.spec import UserError, from_plain, suggest, to_yaml
 from onestage.storage import write_atomic
 from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
+from onestage.teachers.serving import Codec
 
 
 def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"] = "recipes") -> str:
@@ -140,6 +142,30 @@ def resume(run: str | Path) -> Path:
     return Path(run)
 
 
+def teach(
+    recipe: Given,
+    *,
+    views: int,
+    out: str | Path,
+    data: str | None = None,
+    teacher: str | None = None,
+    codec: Codec = "int8",
+    shard_mb: float = 256.0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Precompute a teacher's answers for `views` views of every picture; typed again, it goes on where it was.
+
+    Returns:
+        The folder of the store, for `serving.mode: {kind: store, folder: ...}`.
+
+    Raises:
+        UserError: when the recipe has no teacher, or the folder holds something else.
+    """
+    with joined():
+        made = together(lambda: make_recipe(recipe, data=data, teacher=teacher, settings=settings))
+        return pretraining.teach(made, views, Path(out), codec, shard_mb, _say)
+
+
 def evaluate(
     task: str,
     model: str | Path,
@@ -194,11 +220,11 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: s
     from onestage.report import write_report
 
     given = [Path(run) for run in runs]
-    chains = {folder.name: folder for folder in given if pretraining.is_chain(folder)}
+    chained = {folder.name: folder for folder in given if pretraining.is_chain(folder)}
     folders = [run for folder in given for run in runs_of(folder)]
     path = Path(out) if out else given[0] / "report.html"
-    stages = {name: [stage._asdict() for stage in pretraining.finished(folder)] for name, folder in chains.items()}
-    single = [folder for folder in given if folder not in chains.values()]
+    stages = {name: [stage._asdict() for stage in pretraining.finished(folder)] for name, folder in chained.items()}
+    single = [folder for folder in given if folder not in chained.values()]
     write_report(folders, path, pictures_of(folders[0], data), stages, single)
     return path
 

@@ -46,6 +46,8 @@ class Source(ABC):
     has_clips: bool = False
     keeps_captions: frozenset[str] = frozenset()
     """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
+    reads: Literal["random", "all"] = "random"
+    """Of several captions any one afresh in each epoch, or each in its turn: all of them in as many epochs."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -21,11 +21,11 @@ from pydantic import Field
 
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_teacher, variants
+from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_teacher, shared, variants
 from onestage.data import open_source
 from onestage.evaluation.probes import SPLITS, probe
 from onestage.methods import METHODS
-from onestage.pretraining import Watch, finished
+from onestage.pretraining import Chain, Recipe, Watch, finished
 from onestage.pretraining.seeds import parse_seeds
 from onestage.recipes.chains import CHAINS
 from onestage.recipes.tiny import tiny
@@ -52,6 +52,8 @@ class TableBench:
     row the data allow."""
     vary: str | None = None
     """PATH=VALUE|VALUE: a setting of the recipe (onestage show) and its values; every row is trained with each."""
+    set: str | None = None
+    """PATH=VALUE|PATH=VALUE: settings that every row has, such as models.student.patch=4, another backbone for all."""
     seeds: str = "0"
     """Seeds with commas between them: a run for each row and seed."""
     steps: Annotated[int, Field(ge=1)] = 900
@@ -67,6 +69,7 @@ class TableBench:
         """A line for each (row, seed), then one for each row with its mean and spread over seeds."""
         train, data = self._sources()
         rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
+        settings = shared(self.set)
         asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
         teacher = self.teacher
         if teacher is None and any(needs_teacher(row) for row in rows):
@@ -76,9 +79,15 @@ class TableBench:
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
         for number, (one, seed) in enumerate(todo):
             _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
-            made = self._chain(one, seed, out, data) if one.row in CHAINS else None
-            lines += made or [self._one(one, seed, teacher, out, (train, data))]
-            yield from lines[-len(made or "1") :]
+            folder = out / (SUPERVISED if one.row == RANDOM else one.folder) / f"seed_{seed}"
+            if one.row in CHAINS:
+                made = self._chain(one, fixed_chain(one, self.steps, seed, self._pair(), self.probed, settings), folder)
+            else:
+                row = Variant(SUPERVISED) if one.row == RANDOM else one
+                recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
+                made = [self._one(one, recipe, folder, (train, data))]
+            lines += made
+            yield from made
         means = spread(lines)
         write_atomic(out / "table.md", written(means))
         _say(f"bench table: {out / 'table.md'}")
@@ -119,36 +128,30 @@ class TableBench:
             write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
         return str(out / "teacher")
 
-    def _chain(self, one: Variant, seed: int, out: Path, data: Source) -> list[dict[str, Any]]:
+    def _chain(self, one: Variant, made: Chain, folder: Path) -> list[dict[str, Any]]:
         """The lines of a chain and a seed, one for each stage; the last one stands for the chain."""
-        if one.setting is not None:
-            raise UserError(f"bench table: --vary changes a setting of a row, and {one.row} is a chain of rows")
-        made = fixed_chain(one.row, self.steps, seed, (self.data, self._judged()), self.probed)
-        digest = _digest(f"{to_yaml(made)}\n{one.name} {data.fingerprint()} {self.probed}")
-        path, folder = out / f"{one.folder}@{seed}.json", out / one.folder / f"seed_{seed}"
+        seed, print_of = made.stages[0].recipe.seed, open_source(self._pair()[1]).fingerprint()
+        path, digest = Path(self.out) / f"{one.folder}@{seed}.json", _digest(f"{to_yaml(made)}\n{one.name} {print_of}")
         if path.exists():
             return _held(path, digest)["lines"]
         cost = trained(made, folder, folder.with_suffix(".yaml"))
-        stages = finished(folder)
-        lines = []
+        stages, lines = finished(folder), []
         for number, stage in enumerate(stages, start=1):
-            name = one.name if number == len(stages) else f"{one.name}/{stage.run}"
-            paid = cost._asdict() if number == len(stages) else {"seconds": stage.seconds, "peak_mib": None}
-            lines.append({"case": "table", "row": name, "seed": seed} | paid | (stage.probes or {}))
+            last = number == len(stages)
+            paid = cost._asdict() if last else {"seconds": stage.seconds, "peak_mib": None}
+            row = {"case": "table", "row": one.name if last else f"{one.name}/{stage.run}", "seed": seed}
+            lines.append(row | paid | (stage.probes or {}))
         write_atomic(path, json.dumps({"digest": digest, "lines": lines}) + "\n")
         return lines
 
-    def _judged(self) -> str:
-        return self.val or SPLITS[self.data]
+    def _pair(self) -> tuple[str, str]:
+        """What is learned from and what is judged on, as they are typed."""
+        return self.data, self.val or SPLITS[self.data]
 
-    def _one(
-        self, one: Variant, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
-    ) -> dict[str, Any]:
+    def _one(self, one: Variant, recipe: Recipe, folder: Path, sources: tuple[Source, Source]) -> dict[str, Any]:
         """The line of a row and a seed: read where it is there, else made."""
-        row = Variant(SUPERVISED) if one.row == RANDOM else one
-        recipe = fixed(row, self.steps, seed, self.data, teacher)
         digest = _digest(f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}")
-        path, folder = out / f"{one.folder}@{seed}.json", out / row.folder / f"seed_{seed}"
+        seed, path = recipe.seed, Path(self.out) / f"{one.folder}@{recipe.seed}.json"
         if path.exists():
             return _held(path, digest)["line"]
         line: dict[str, Any] = {"case": "table", "row": one.name, "seed": seed}

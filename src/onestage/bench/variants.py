@@ -16,6 +16,8 @@ from onestage.recipes.chains import CHAINS, tiny_chain
 from onestage.recipes.tiny import VIT, tiny
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
 
+NONE: Mapping[str, str] = {}
+
 
 class Variant(NamedTuple):
     """A row or sum of rows, and a setting of its recipe with the value that it is to have."""
@@ -55,33 +57,60 @@ def variants(rows: list[str], vary: str | None) -> list[Variant]:
 EXAMPLE = "method.inputs.kept.parts.image.hide.ratio=0.4|0.5"
 
 
-def fixed_chain(name: str, steps: int, seed: int, data: tuple[str, str], probed: int) -> Chain:
-    """A declared chain of `steps` in all, with the backbone that all rows have and the probes that they are judged by.
+def fixed_chain(
+    variant: Variant, steps: int, seed: int, data: tuple[str, str], probed: int, settings: Mapping[str, str] = NONE
+) -> Chain:
+    """A declared chain of `steps` in all, with the backbone and settings that all rows have, and probed as they are.
 
     Args:
         data: what is learned from, and what is judged on.
+
+    Raises:
+        UserError: when a setting is to vary, or one leads nowhere.
     """
+    if variant.setting is not None:
+        raise UserError(f"bench table: --vary changes a setting of a row, and {variant.row} is a chain of rows")
     train, val = data
 
     def changed(stage: Stage) -> Recipe:
         models = {name: _backbone(model) for name, model in stage.recipe.models.items()}
-        return dataclasses.replace(stage.recipe, models=models, seed=seed, watch=Watch(), data=train, val=val)
+        made = dataclasses.replace(stage.recipe, models=models, seed=seed, watch=Watch(), data=train, val=val)
+        return _with(made, settings)
 
-    made = tiny_chain(name, "demo").each(changed).lasting(steps)
-    return dataclasses.replace(made, name=name, probed=probed)
+    made = tiny_chain(variant.row, "demo").each(changed).lasting(steps)
+    return dataclasses.replace(made, name=variant.row, probed=probed)
 
 
-def fixed(variant: Variant, steps: int, seed: int, data: str, teacher: str | None) -> Recipe:
-    """A row with its own views, targets and likelihoods, and the backbone and length that all rows have.
+def shared(settings: str | None) -> dict[str, str]:
+    """The settings that all rows have, from `PATH=VALUE|PATH=VALUE|...`.
 
     Raises:
-        UserError: when the setting leads nowhere or the value does not fit.
+        UserError: when they are not of that form, or one of them stands twice.
+    """
+    found: dict[str, str] = {}
+    for one in settings.split("|") if settings else ():
+        path, _, value = (part.strip() for part in one.partition("="))
+        if not path or not value:
+            raise UserError(f"bench table: --set '{one}' is not PATH=VALUE, such as models.student.patch=4")
+        if path in found:
+            raise UserError(f"bench table: --set has {path} twice")
+        found[path] = value
+    return found
+
+
+def fixed(
+    variant: Variant, steps: int, seed: int, data: str, teacher: str | None, settings: Mapping[str, str] = NONE
+) -> Recipe:
+    """A row with its own views, targets and likelihoods, and the backbone, length and settings that all rows have.
+
+    Raises:
+        UserError: when a setting leads nowhere or its value does not fit.
     """
     made = tiny(weighted(variant.row), "demo")
     models = {name: _backbone(model) for name, model in made.models.items()}
     teachers = dict.fromkeys(made.method.named(Frozen), teacher or "")
     made = dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch(), data=data, teachers=teachers)
-    return _with(made, {} if variant.setting is None else {variant.setting: variant.value})
+    return _with(made, {**settings, **({} if variant.setting is None else {variant.setting: variant.value})})
 
 
 def _with(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

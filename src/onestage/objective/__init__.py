@@ -5,7 +5,7 @@ from __future__ import annotations
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
-from onestage.objective.compose import add
+from onestage.objective.compose import add, hiding
 from onestage.objective.declare import (
     Ask,
     Ema,
@@ -42,6 +42,7 @@ __all__ = [
     "add",
     "asks",
     "average",
+    "hiding",
     "momentum",
     "regulariser",
     "shares",

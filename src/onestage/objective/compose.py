@@ -13,6 +13,7 @@ from typing import TypeVar
 from onestage.objective.declare import Ema, Input, Method, Part, Term
 from onestage.spec import UserError
 from onestage.targets import Encoded
+from onestage.views import HideSpec
 
 S = TypeVar("S")
 
@@ -31,6 +32,21 @@ def add(rows: Sequence[tuple[float, Method]]) -> Method:
     for factor, row in rows[1:]:
         total = _join(total, row, factor)
     return dataclasses.replace(total, name="+".join(names), cite="; ".join(row.cite for _, row in rows))
+
+
+def hiding(method: Method, hide: HideSpec) -> Method:
+    """The method with another way of hiding wherever it hides."""
+    inputs = {
+        name: dataclasses.replace(
+            asked,
+            parts={
+                key: dataclasses.replace(part, hide=hide) if part.hide is not None else part
+                for key, part in asked.parts.items()
+            },
+        )
+        for name, asked in method.inputs.items()
+    }
+    return dataclasses.replace(method, inputs=inputs)
 
 
 def _weighted(terms: Mapping[str, Term], factor: float) -> dict[str, Term]:

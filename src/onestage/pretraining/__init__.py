@@ -20,6 +20,7 @@ from onestage.pretraining.pictures import pictures_of
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe, Saving, Watch
+from onestage.pretraining.teach import teach
 
 __all__ = [
     "Chain",
@@ -43,4 +44,5 @@ __all__ = [
     "resume_chain",
     "start",
     "start_chain",
+    "teach",
 ]

@@ -1,15 +1,14 @@
-"""From what was typed to a recipe or a chain."""
+"""A recipe or a chain from what a user gives: a name, a file or a value, and settings beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onestage import recipes as named
 from onestage.objective import Frozen
-from onestage.pretraining import Chain, Recipe, is_chain, read_chain, read_run
-from onestage.pretraining.chain import Stage
+from onestage.pretraining import Chain, Recipe, Stage, is_chain, read_chain, read_run
 from onestage.recipes import chains
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, to_plain
 
