@@ -75,21 +75,23 @@ my.yaml` writes it to a file to edit. A `NAME_tiny` is derived from the row itse
 score, what is assumed): [src/onestage/recipes/paper.py](../src/onestage/recipes/paper.py).
 
 {table(("name", "what it is", "batch", "length", "needs"), rows)}
+"""
 
-## Chains
+
+def chains_page() -> str:
+    """Every chain that has a name."""
+    made = [(name, chain(name)) for name in chain_names()]
+    rows = [[f"`{name}`", " -> ".join(stage.name for stage in one.stages), linked(one.cite)] for name, one in made]
+    return f"""{GENERATED}
+# Chains
 
 A chain is recipes one after another (`onestage pretrain CHAIN --data SRC --out DIR`): a stage starts from the weights
 of the one before, or has it as its frozen teacher. Probes after each stage show what it adds and what it forgets;
 `onestage report DIR RUN` draws them beside a single stage, and `onestage bench table --rows m3i,CHAIN --seeds 0,1,2`
 compares both at the same number of samples. A chain of one's own is a YAML file: `onestage cp CHAIN my.yaml`.
 
-{table(("name", "stages", "source"), _chains())}
+{table(("name", "stages", "source"), rows)}
 """
-
-
-def _chains() -> list[list[str]]:
-    made = [(name, chain(name)) for name in chain_names()]
-    return [[f"`{name}`", " -> ".join(stage.name for stage in one.stages), linked(one.cite)] for name, one in made]
 
 
 def teachers_page() -> str:
@@ -142,7 +144,8 @@ teacher itself (`onestage evaluate zero-shot REF`).
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"methods.md": methods_page(), "recipes.md": recipes_page(), "teachers.md": teachers_page()}
+    return {"methods.md": methods_page(), "recipes.md": recipes_page(), "chains.md": chains_page(),
+    "chains.md": chains_page(), "teachers.md": teachers_page()}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, l
 from onestage.teachers.serving import Codec
 
 
-def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"] = "recipes") -> str:
+def ls(
+    what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"] = "recipes",
+) -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS, named.names_of_methods())

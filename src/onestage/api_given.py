@@ -96,8 +96,11 @@ def refuse_for_chain(name: str, **given: object) -> None:
         if value is not None:
             raise UserError(
                 f"--{option}: {name} is a chain, whose stages take weights and teachers from one another; "
-                + (f"for several seeds: onestage bench table --rows m3i,{name.removesuffix('_tiny')} --seeds 0,1,2"
-                   if option == "seeds" else f"leave --{option} out")
+                + (
+                    f"for several seeds: onestage bench table --rows m3i,{name.removesuffix('_tiny')} --seeds 0,1,2"
+                    if option == "seeds"
+                    else f"leave --{option} out"
+                )
             )
 
 

@@ -15,7 +15,9 @@ from onestage.cli.verb import Settings, Verb
 class Ls(Verb):
     """What there is."""
 
-    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"]] = "recipes"
+    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"]] = (
+        "recipes"
+    )
     """recipes by name, the table of methods, the kinds of teachers, evaluations, the kinds of data, what bench can
     measure, or chains of recipes"""
 

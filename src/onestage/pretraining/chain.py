@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, final
 
@@ -79,14 +80,12 @@ class Chain:
 
     def lasting(self, steps: int) -> Chain:
         """The same chain of `steps` in all, a step at least for each stage."""
-        total = sum(stage.share for stage in self.stages)
-        ends = [0]
-        for stage in self.stages:
-            ends.append(max(ends[-1] + 1, round(steps * sum(s.share for s in self.stages[: len(ends)]) / total)))
-        counts = [after - before for before, after in zip(ends, ends[1:], strict=False)]
-        return self.each(
-            lambda stage: dataclasses.replace(stage.recipe, steps=counts[self.stages.index(stage)], epochs=None)
-        )
+        shares = [stage.share for stage in self.stages]
+        ends = [round(steps * part / sum(shares)) for part in accumulate(shares)]
+        counts = {
+            s.name: max(end - start, 1) for s, (start, end) in zip(self.stages, pairwise([0, *ends]), strict=True)
+        }
+        return self.each(lambda stage: dataclasses.replace(stage.recipe, steps=named[stage.name], epochs=None))
 
     def each(self, change: Callable[[Stage], Recipe]) -> Chain:
         """The same chain with changed recipes."""

@@ -97,9 +97,7 @@ def chain(name: str) -> Chain:
 def tiny_chain(name: str, budget: Budget) -> Chain:
     """A declared chain as long in all as one row's tiny recipe."""
     declared = CHAINS[name]
-    stages = tuple(
-        Stage(name=link.name, recipe=_tiny(name, link, budget), takes=link.takes) for link in declared.links
-    )
+    stages = tuple(Stage(name=link.name, recipe=_tiny(name, link, budget), takes=link.takes) for link in declared.links)
     cite = f"{declared.cite} (here: {declared.note})"
     return Chain(name=f"{name}_tiny", cite=cite, stages=stages).lasting(STEPS[budget])
 
