@@ -144,8 +144,13 @@ teacher itself (`onestage evaluate zero-shot REF`).
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"methods.md": methods_page(), "recipes.md": recipes_page(), "chains.md": chains_page(),
-    "chains.md": chains_page(), "teachers.md": teachers_page()}
+    return {
+        "methods.md": methods_page(),
+        "recipes.md": recipes_page(),
+        "chains.md": chains_page(),
+        "chains.md": chains_page(),
+        "teachers.md": teachers_page(),
+    }
 
 
 if __name__ == "__main__":

@@ -82,9 +82,8 @@ class Chain:
         """The same chain of `steps` in all, a step at least for each stage."""
         shares = [stage.share for stage in self.stages]
         ends = [round(steps * part / sum(shares)) for part in accumulate(shares)]
-        counts = {
-            s.name: max(end - start, 1) for s, (start, end) in zip(self.stages, pairwise([0, *ends]), strict=True)
-        }
+        counts = [max(end - start, 1) for start, end in pairwise([0, *ends])]
+        named = dict(zip((stage.name for stage in self.stages), counts, strict=True))
         return self.each(lambda stage: dataclasses.replace(stage.recipe, steps=named[stage.name], epochs=None))
 
     def each(self, change: Callable[[Stage], Recipe]) -> Chain:
