@@ -148,7 +148,6 @@ def pages() -> dict[str, str]:
         "methods.md": methods_page(),
         "recipes.md": recipes_page(),
         "chains.md": chains_page(),
-        "chains.md": chains_page(),
         "teachers.md": teachers_page(),
     }
 
