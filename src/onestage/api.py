@@ -15,6 +15,7 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.api_data import data_show as data_show
 from onestage.api_given import Given
 from onestage.api_given import make_recipe as make_recipe
 from onestage.bench import CASES
