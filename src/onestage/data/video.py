@@ -7,7 +7,6 @@ what else to open.
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,7 +98,9 @@ class VideoFile(Clip):
             for shown in _shown(container, stream, times):
                 found.append(_pixels(shown.frame, short))
                 if found[0].nbytes * len(times) > MAX_BYTES or found[0].shape != found[-1].shape:
-                    raise BadSample(f"{len(times)} frames of {found[-1].shape} pixels are too many, or of several sizes")
+                    raise BadSample(
+                        f"{len(times)} frames of {found[-1].shape} pixels are too many, or of several sizes"
+                    )
         return np.stack(found)
 
 
@@ -143,13 +144,16 @@ class FrameFolder(Clip):
 
     def _files(self) -> list[str]:
         try:
-            names = [name for name in os.listdir(self.path) if ending(name) in EXTENSIONS and not name.startswith(".")]
+            found = [path.name for path in self.path.iterdir()]
         except OSError as error:
             raise BadSample(f"cannot be read ({error.strerror})") from None
+        names = [name for name in found if ending(name) in EXTENSIONS and not name.startswith(".")]
         if not names:
             raise BadSample("no frames in it")
         # frame10 comes after frame9
-        return sorted(names, key=lambda name: [(int(part), "") if part.isdecimal() else (0, part) for part in _SPLIT(name)])
+        return sorted(
+            names, key=lambda name: [(int(part), "") if part.isdecimal() else (0, part) for part in _SPLIT(name)]
+        )
 
 
 _SPLIT = re.compile(r"(\d+)", re.ASCII).split
@@ -175,7 +179,7 @@ class MiddleFrame(Picture):
             BadSample: when it does not decode.
         """
         if self._pixels is None:
-            self._pixels = self.clip.decode([self.clip.middle()])[0]
+            self._pixels = np.asarray(self.clip.decode([self.clip.middle()])[0])
         return self._pixels
 
 

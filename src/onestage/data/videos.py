@@ -23,9 +23,10 @@ from onestage.data.decode import EXTENSIONS
 from onestage.data.described import METADATA, json_rows, read_metadata
 from onestage.data.entries import Strings
 from onestage.data.folders import in_order
+from onestage.data.keys import USUAL
 from onestage.data.listing import ending, names_in
 from onestage.data.named import Named
-from onestage.data.paths import paths_of
+from onestage.data.paths import Shape, paths_of
 from onestage.data.video import VIDEOS, FrameFolder, MiddleFrame, VideoFile
 from onestage.roles import Source
 from onestage.sample import BadSample, Sample
@@ -34,6 +35,7 @@ from onestage.spec import UserError
 PREFIX = "video:"
 FORM = "video:FOLDER|FILE.jsonl"
 ABOUT = "video files or folders of frames; or spans of videos with transcripts, as HD-VILA writes them"
+SHAPES: tuple[Shape, ...] = (("folder",), ("file",), ("folder", "file"), ("file", "file"), ("folder", "file", "file"))
 RATE = 25.0
 """Frames per second of folders of frames, unless given."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", re.ASCII)
@@ -93,8 +95,7 @@ def open_videos(text: str) -> Videos:
         UserError: when a path is missing, holds no videos or frames, or a line is in another format.
     """
     words, rate = _rate(text, text.removeprefix(PREFIX))
-    shapes = (("folder",), ("file",), ("folder", "file"), ("file", "file"), ("folder", "file", "file"))
-    folder, *files = paths_of(text, words, FORM, *shapes)
+    folder, *files = paths_of(text, words, FORM, *SHAPES)
     if folder.is_file():
         folder, files = folder.parent, [folder, *files]
     try:
@@ -126,7 +127,7 @@ def _in_folder(folder: Path, rate: float) -> tuple[list[Row], list[Path], float 
     """The clips of a folder, the file that describes them, and the rate of frames where the clips are folders."""
     metadata = next((folder / name for name in METADATA if (folder / name).is_file()), None)
     if metadata is not None:
-        entries = read_metadata(metadata)
+        entries = read_metadata(metadata, USUAL)
         rows = [Row(entry.file, entry.file, None, entry.texts, entry.label) for entry in entries]
         return rows, [metadata], None if any(ending(row.file) in VIDEOS for row in rows) else rate
     files = list(names_in(folder))
