@@ -23,7 +23,7 @@ from onestage.data.fast import Decoder, decode
 from onestage.engine.texts import ShortFirst, choose
 from onestage.engine.together import together
 from onestage.objective import Method
-from onestage.roles import BadSample, Sample, Source
+from onestage.roles import BadSample, Hide, HideLater, Sample, Source
 from onestage.spec import UserError
 from onestage.types import Batch, Geometry, Grid, View, Words
 
@@ -38,6 +38,7 @@ class Drawn(NamedTuple):
 
     views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
     hidden: dict[str, np.ndarray]
+    noise: dict[str, np.ndarray]
     text: str | None
     label: int
 
@@ -125,7 +126,7 @@ class Batches(Dataset[Batch]):
         }
         progress = draw.number / self.samples
         text = choose(sample.texts, rng("text"), self.texts, progress) if reads else None
-        return Drawn(views, self._hide(rng), text, -1 if sample.label is None else sample.label)
+        return Drawn(views, self._hide(rng), self._noise(rng), text, -1 if sample.label is None else sample.label)
 
     def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
         hides = {
@@ -137,7 +138,16 @@ class Batches(Dataset[Batch]):
         return {
             key: hide.draw(rng(f"hide/{key}"), self.grids[encoder])
             for key, (hide, encoder) in hides.items()
-            if hide is not None
+            if isinstance(hide, Hide)
+        }
+
+    def _noise(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+        """What hiding that waits for a teacher's answer draws by."""
+        return {
+            f"{name}/{key}": part.hide.noise(rng(f"hide/{name}/{key}"), self.grids[asked.encoder])
+            for name, asked in self.method.inputs.items()
+            for key, part in asked.parts.items()
+            if isinstance(part.hide, HideLater)
         }
 
     def _collate(self, numbers: range, drawn: list[Drawn]) -> Batch:
@@ -147,10 +157,11 @@ class Batches(Dataset[Batch]):
             geometry = Geometry(torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips))
             views[name] = View(torch.stack(pixels), geometry)
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
+        noise = {name: torch.from_numpy(np.stack([one.noise[name] for one in drawn])) for name in drawn[0].noise}
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
-        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled)
+        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled, noise or None)
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
         """The texts as words; a missing one is empty, not given, and equal to no other."""
@@ -219,6 +230,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         _changed(batch.words, move),
         None if batch.label is None else move(batch.label),
         None if batch.labelled is None else move(batch.labelled),
+        None if batch.noise is None else {name: move(noise) for name, noise in batch.noise.items()},
     )
 
 
@@ -242,6 +254,7 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
             _changed(batch.words, partial(cut, piece=piece)),
             None if batch.label is None else cut(batch.label, piece),
             None if batch.labelled is None else cut(batch.labelled, piece),
+            None if batch.noise is None else {name: cut(noise, piece) for name, noise in batch.noise.items()},
         )
         for piece in range(pieces)
     ]

@@ -15,10 +15,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
+from onestage.objective.asks import Ask, ask_for, depth_of, depth_read
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Taps, Weights
-from onestage.objective.build import Answers, average_of, build_encoder, build_target, target_grid
-from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained, depth_of
+from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
+from onestage.objective.declare import Ema, Frozen, Input, Method, Term, Trained
+from onestage.objective.hide import chosen
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
 from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
@@ -66,6 +68,7 @@ class Objective(nn.Module):
             self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
+        leave_unread_norms(method, built)
         self.weights = Weights(tuple(method.terms), {n: t.weight for n, t in method.terms.items()}, method.balance)
         self.taps = Taps({name: term.x.partition("/")[0] for name, term in method.terms.items()})
 
@@ -74,7 +77,8 @@ class Objective(nn.Module):
         return self.score(self.represent(batch, answers))
 
     def represent(self, batch: Batch, answers: dict[Ask, Tokens]) -> Represented:
-        """Encode each input once and each target once, and guess. Hidden cells must be complete in `batch`."""
+        """Choose what is hidden by the teachers' answers, encode each input once and each target once, and guess."""
+        batch = chosen(self.method, batch, answers, {name: self.encoder(name).grid for name in self.encoders})
         encoded: dict[str, Tokens] = {}
         made: dict[tuple[str, str], Tokens] = {}
         guesses: dict[str, Tensor] = {}
@@ -169,14 +173,16 @@ class Objective(nn.Module):
             taken = batch.hidden[name]
             return encoder({"mixed": Piece(mix(first, second, taken, encoder.grid), owner=_owner(asked, taken))})
         pieces: dict[str, Piece] = {}
+        depth = depth_read(self.method, name)
         for key, part in asked.parts.items():
             if part.of == "text":
                 pieces[key] = Piece(view=None, words=batch.words)
             elif part.hide is None:
-                pieces[key] = Piece(view=batch.views[part.of])
+                pieces[key] = Piece(view=batch.views[part.of], layers=depth)
             else:
                 hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
-                pieces[key] = Piece(view=batch.views[part.of], hidden=hidden, hides=count, mode=part.mode)
+                view = batch.views[part.of]
+                pieces[key] = Piece(view=view, hidden=hidden, hides=count, mode=part.mode, layers=depth)
         return encoder(pieces)
 
     def _own(self, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
@@ -208,7 +214,7 @@ class Objective(nn.Module):
         name = term.target.encoder
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
-            return answers[Ask(name, term.y, term.target.space)]
+            return answers[ask_for(self.method, name, term.y, term.target.space)]
         if (name, term.y) not in made:
             words = term.y == "text"
             seen = None if words else batch.views[term.y]

@@ -124,7 +124,7 @@ def answering(teachers: dict[str, AnyTeacher]):  # noqa: ANN201 - a closure of t
     """What answers for the frozen encoders during a step."""
 
     def answer(ask: Ask, batch: Batch) -> Tokens:
-        return teachers[ask.encoder].tokens(batch.views[ask.view].pixels, ask.space)
+        return teachers[ask.encoder].tokens(batch.views[ask.view].pixels, ask.space, ask.also)
 
     return answer
 
