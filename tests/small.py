@@ -43,7 +43,7 @@ TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
 
 
 def lean(method: Method) -> Method:
-    """The method with decoders of one narrow block."""
+    """The method with decoders and projectors of one narrow block."""
     decoders = {
         "decoder": Decoder(width=32, depth=1, heads=2),
         "relative": Relative(width=32, depth=1, heads=2),
@@ -53,7 +53,8 @@ def lean(method: Method) -> Method:
         name: dataclasses.replace(term, predictor=decoders.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()
     }
-    return dataclasses.replace(method, terms=terms)
+    projectors = {name: dataclasses.replace(one, depth=1, heads=2) for name, one in method.projectors.items()}
+    return dataclasses.replace(method, terms=terms, projectors=projectors)
 
 
 def small(row: str, **changes: Any) -> Recipe:

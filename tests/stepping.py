@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onestage import pretraining
-from onestage.engine.loader import on_device
+from onestage.engine.pieces import on_device
 from onestage.pretraining import Prepared, loop
 from onestage.storage import load
 from onestage.types import Batch

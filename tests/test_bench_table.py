@@ -10,7 +10,7 @@ import pytest
 
 from onestage.bench import bench, probes
 from onestage.bench.summary import spread, written
-from onestage.bench.variants import Variant, fixed, variants
+from onestage.bench.variants import Variant, fixed, shared, variants
 from onestage.data import open_source
 from onestage.encoders import Vit
 from onestage.evaluation import Knn, Linear
@@ -79,6 +79,8 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         ({"data": str(tmp_path), "rows": "mae"}, "give --val"),
         ({"seeds": "0,0"}, "different"),
         ({"vary": "method"}, "is not PATH=VALUE"),
+        ({"set": "models"}, "is not PATH=VALUE"),
+        ({"set": "batch=2|batch=3"}, "batch twice"),
     ):
         with pytest.raises(UserError, match=said):
             list(bench("table", options | out))
@@ -121,3 +123,11 @@ def test_a_setting_may_be_varied() -> None:
     assert "/" not in kind.folder and " " not in kind.folder
     with pytest.raises(UserError, match="ratio"):
         fixed(Variant("uta", f"{path}.ration", "0.4"), 5, 0, "scenes", "t")
+
+
+def test_settings_that_all_rows_have() -> None:
+    settings = shared("models.student.patch=4 | models.student.size=32")
+    for row in ("supervised", "mae", "uta"):
+        made = fixed(Variant(row, "models.student.width", "64"), 5, 0, "scenes", "t", settings).models["student"]
+        assert isinstance(made, Vit) and (made.patch, made.size, made.width) == (4, 32, 64)
+    assert shared(None) == {}

@@ -238,7 +238,6 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
         ("scenes:tset", "did you mean 'scenes:test'?"),
         ("digits:val", "scenes[:train|test] or digits[:train|test]"),
         ("", "there is no such folder"),
-        ("hf:ylecun/mnist", "'hf:ylecun/mnist': there is no such folder"),
     ],
 )
 def test_unknown_sources(text: str, told: str) -> None:

@@ -15,7 +15,8 @@ from loading import flat, made, same, sized
 from onestage.data import Digits, Mixed, Mixture, Scenes, Stream, generator, open_source
 from onestage.data.mixture import composition
 from onestage.data.stream import Feistel
-from onestage.engine.loader import batches, on_device, split
+from onestage.engine.loader import batches
+from onestage.engine.pieces import on_device, split
 from onestage.objective import Objective
 from onestage.roles import Sample, Source
 from onestage.spec import UserError

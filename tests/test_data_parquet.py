@@ -14,6 +14,7 @@ from PIL import Image
 from onestage.data import open_source
 from onestage.data.keys import Keys
 from onestage.data.parquet import open_parquet
+from onestage.data.verify import verify
 from onestage.roles import BadSample
 from onestage.spec import UserError
 
@@ -64,6 +65,7 @@ def test_shards_of_a_hub(tmp_path: Path) -> None:
     assert source[12].key == "train-00001-of-00002.parquet@2"
     ranged = open_source(f"parquet:{tmp_path}/train-{{00000..00001}}-of-00002.parquet")
     assert ranged.fingerprint() == source.fingerprint()
+    assert verify(source, 2, lambda done, total: None) == []
 
 
 def test_plain_bytes_and_labels_without_names(tmp_path: Path) -> None:

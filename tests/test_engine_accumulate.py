@@ -11,8 +11,8 @@ from torch import Tensor
 
 from onestage.distributed import statistics
 from onestage.engine.accumulate import join, slopes
-from onestage.engine.loader import split
 from onestage.engine.optimiser import Optimisers
+from onestage.engine.pieces import split
 from onestage.engine.step import Step
 from onestage.methods import METHODS
 from onestage.objective import Method, Objective

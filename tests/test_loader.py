@@ -12,7 +12,8 @@ from torchvision.transforms.v2 import InterpolationMode, functional
 
 from loading import GRID, SIDE, flat, made, same, sized
 from onestage.data import Digits, Scenes
-from onestage.engine.loader import batches, on_device, split
+from onestage.engine.loader import batches
+from onestage.engine.pieces import on_device, split
 from onestage.pretraining import start
 from onestage.types import Batch
 from onestage.views import Crop

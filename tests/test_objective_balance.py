@@ -11,7 +11,7 @@ import torch
 from onestage.methods import METHODS
 from onestage.objective import Answers, Balance, Method, Objective, shares
 from onestage.objective.balance import Taps
-from onestage.objective.module import drop_terms
+from onestage.objective.left_out import drop_terms
 from onestage.objective.monitor import spread
 from onestage.ops import place_of
 from onestage.spec import UserError

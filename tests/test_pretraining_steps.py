@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from onestage import pretraining
-from onestage.engine.loader import on_device
 from onestage.engine.metrics import read_metrics
+from onestage.engine.pieces import on_device
 from onestage.engine.step import MAX_SKIPPED
 from onestage.pretraining import loop, prepare
 from onestage.spec import UserError

@@ -10,7 +10,20 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onestage.api import check, cp, data_check, data_index, data_pack, evaluate, ls, pretrain, report, resume, show
+    from onestage.api import (
+        check,
+        cp,
+        data_check,
+        data_index,
+        data_pack,
+        data_show,
+        evaluate,
+        ls,
+        pretrain,
+        report,
+        resume,
+        show,
+    )
 
 __all__ = [
     "__version__",
@@ -19,6 +32,7 @@ __all__ = [
     "data_check",
     "data_index",
     "data_pack",
+    "data_show",
     "evaluate",
     "ls",
     "pretrain",

@@ -15,6 +15,9 @@ from onestage import recipes as named
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
+from onestage.api_data import data_show as data_show
+from onestage.api_given import Given
+from onestage.api_given import make_recipe as make_recipe
 from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
@@ -22,16 +25,14 @@ from onestage.distributed import rank
 from onestage.engine.together import joined, together
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
-from onestage.objective import Frozen
-from onestage.pretraining import Recipe, check_recipe, pictures_of
+from onestage.pretraining import check_recipe, pictures_of
 from onestage.pretraining.seeds import parse_seeds, start_seeds
 from onestage.recipes import describe
 from onestage.roles import Source
-from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain, to_yaml
+from onestage.spec import UserError, from_plain, suggest, to_yaml
 from onestage.storage import write_atomic
 from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
-
-Given = str | Path | Recipe
+from onestage.teachers.serving import Codec
 
 
 def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"] = "recipes") -> str:
@@ -125,6 +126,30 @@ def resume(run: str | Path) -> Path:
     return Path(run)
 
 
+def teach(
+    recipe: Given,
+    *,
+    views: int,
+    out: str | Path,
+    data: str | None = None,
+    teacher: str | None = None,
+    codec: Codec = "int8",
+    shard_mb: float = 256.0,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Precompute a teacher's answers for `views` views of every picture; typed again, it goes on where it was.
+
+    Returns:
+        The folder of the store, for `serving.mode: {kind: store, folder: ...}`.
+
+    Raises:
+        UserError: when the recipe has no teacher, or the folder holds something else.
+    """
+    with joined():
+        made = together(lambda: make_recipe(recipe, data=data, teacher=teacher, settings=settings))
+        return pretraining.teach(made, views, Path(out), codec, shard_mb, _say)
+
+
 def evaluate(
     task: str,
     model: str | Path,
@@ -184,45 +209,6 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: s
     path = Path(out) if out else folders[0] / "report.html"
     write_report(folders, path, pictures_of(folders[0], data))
     return path
-
-
-def make_recipe(
-    recipe: Given,
-    *,
-    data: str | None = None,
-    val: str | None = None,
-    teacher: str | None = None,
-    init: str | None = None,
-    steps: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """A recipe by name, file or value, with what was given beside it.
-
-    Raises:
-        UserError: when it is unknown, a setting leads nowhere, or a value does not fit.
-    """
-    base = recipe if isinstance(recipe, Recipe) else named.recipe(str(recipe))
-    plain = to_plain(base)
-    given = {"data": data, "val": val, "init": init}
-    plain |= {name: value for name, value in given.items() if value is not None}
-    if steps is not None:
-        plain |= {"steps": steps, "epochs": None}
-    if teacher is not None:
-        plain["teachers"] = _teachers(base, teacher)
-    for path, value in (settings or {}).items():
-        replace_leaf(plain, path, parse_scalar(value) if isinstance(value, str) else value)
-    return from_plain(Recipe, plain)
-
-
-def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
-    frozen = recipe.method.named(Frozen)
-    if not frozen:
-        raise UserError(f"--teacher {reference}: method {recipe.method.name} learns from no teacher")
-    if len(frozen) > 1:
-        raise UserError(
-            f"--teacher: this method has the teachers {', '.join(frozen)}; set each with --teachers.NAME REF"
-        )
-    return {frozen[0]: reference}
 
 
 def _options(

@@ -46,6 +46,8 @@ class Source(ABC):
     has_clips: bool = False
     keeps_captions: frozenset[str] = frozenset()
     """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
+    reads: Literal["random", "all"] = "random"
+    """Of several captions any one afresh in each epoch, or each in its turn: all of them in as many epochs."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -146,6 +148,15 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def last_norm(self) -> nn.Module | None:
         """The norm behind its last block, which outputs of blocks are before; None where it has none of its own."""
+
+
+class Projector(nn.Module, ABC):
+    """The part of f_theta that only training uses: tokens in, tokens out, of `width` values."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, tokens: Tokens) -> Tokens: ...
 
 
 class TargetMaker(nn.Module, ABC):

@@ -117,10 +117,18 @@ class Target(NamedTuple):
     weight: Float[Tensor, "b m"] | None
 
 
+class Mark(NamedTuple):
+    """Where the teacher's answers for the views of a batch are kept, and under which keys."""
+
+    place: Int[Tensor, " b"]
+    key: Int[Tensor, "b 2"]
+
+
 class Batch(NamedTuple):
-    """What the loader yields. `hidden` is keyed by input/part name, and so is `noise`, in [0, 1), which hiding that
-    waits for a teacher's answer draws by; `number` is the sample's number in the stream;
-    `labelled` is False where there is no label, and the label is -1; None: all have one."""
+    """What the loader yields. `hidden` is keyed by input/part name, and so is `noise`, in [0, 1), by which hiding that
+    waits for a teacher's answer draws; `number` is the sample's number in the stream;
+    `labelled` is False where there is no label, and the label is -1; None: all have one. `marks` are those of the
+    views whose teachers' answers are kept; None: none are."""
 
     number: Int[Tensor, " b"]
     views: dict[str, View]
@@ -128,7 +136,10 @@ class Batch(NamedTuple):
     words: Words | None
     label: Int[Tensor, " b"] | None
     labelled: Bool[Tensor, " b"] | None = None
-    noise: dict[str, Float[Tensor, "b g"]] | None = None
+    marks: dict[str, Mark] | None = None
+    copies: int = 1
+    """How many samples after one another are one view, each with cells of its own hidden."""
+    noise: dict[str, Float[Tensor, "b g"]] = {}  # noqa: RUF012 - never changed
 
 
 class Represented(NamedTuple):

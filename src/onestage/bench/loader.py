@@ -28,7 +28,8 @@ from onestage.bench.timing import Rate, in_turn, rate_of, ratio, summary
 from onestage.data import Quarantine, generator, open_source
 from onestage.data.decode import Stored
 from onestage.data.fast import Decoder, chosen, decode
-from onestage.engine.loader import Batches, batches, on_device
+from onestage.engine.loader import Batches, batches
+from onestage.engine.pieces import on_device
 from onestage.layers.normalise import STATISTICS
 from onestage.methods import METHODS
 from onestage.roles import Picture

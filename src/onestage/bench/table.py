@@ -22,11 +22,11 @@ from pydantic import Field
 from onestage.bench.probes import probe
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, variants, weighted
+from onestage.bench.variants import Variant, fixed, shared, variants, weighted
 from onestage.data import open_source
 from onestage.methods import METHODS
 from onestage.objective import Frozen
-from onestage.pretraining import Watch
+from onestage.pretraining import Recipe, Watch
 from onestage.pretraining.seeds import parse_seeds
 from onestage.recipes.tiny import tiny
 from onestage.roles import Source
@@ -58,6 +58,8 @@ class TableBench:
     """Rows with commas between them (onestage ls methods), sums too (uta+0.5*clip); all: every one the data allow."""
     vary: str | None = None
     """PATH=VALUE|VALUE: a setting of the recipe (onestage show) and its values; every row is trained with each."""
+    set: str | None = None
+    """PATH=VALUE|PATH=VALUE: settings that every row has, such as models.student.patch=4, another backbone for all."""
     seeds: str = "0"
     """Seeds with commas between them: a run for each row and seed."""
     steps: Annotated[int, Field(ge=1)] = 900
@@ -73,6 +75,7 @@ class TableBench:
         """A line for each (row, seed), then one for each row with its mean and spread over seeds."""
         train, data = self._sources()
         rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
+        settings = shared(self.set)
         asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
         teacher = self.teacher
         if teacher is None and any(method.named(Frozen) for row in rows for _, method in weighted(row)):
@@ -82,7 +85,9 @@ class TableBench:
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
         for number, (one, seed) in enumerate(todo):
             _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
-            lines.append(self._one(one, seed, teacher, out, (train, data)))
+            row = Variant(SUPERVISED) if one.row == RANDOM else one
+            recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
+            lines.append(self._one(one, recipe, out / row.folder / f"seed_{seed}", (train, data)))
             yield lines[-1]
         means = spread(lines)
         write_atomic(out / "table.md", written(means))
@@ -125,15 +130,11 @@ class TableBench:
             write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
         return str(out / "teacher")
 
-    def _one(
-        self, one: Variant, seed: int, teacher: str | None, out: Path, sources: tuple[Source, Source]
-    ) -> dict[str, Any]:
+    def _one(self, one: Variant, recipe: Recipe, folder: Path, sources: tuple[Source, Source]) -> dict[str, Any]:
         """The line of a row and a seed: read where it is there, else made."""
-        row = Variant(SUPERVISED) if one.row == RANDOM else one
-        recipe = fixed(row, self.steps, seed, self.data, teacher)
         told = f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}"
         digest = hashlib.sha256(told.encode()).hexdigest()[:16]
-        path, folder = out / f"{one.folder}@{seed}.json", out / row.folder / f"seed_{seed}"
+        seed, path = recipe.seed, Path(self.out) / f"{one.folder}@{recipe.seed}.json"
         if path.exists():
             held = _read(path)
             if held.get("digest") != digest:

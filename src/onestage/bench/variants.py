@@ -15,6 +15,8 @@ from onestage.recipes import rows_of
 from onestage.recipes.tiny import VIT, tiny
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
 
+NONE: Mapping[str, str] = {}
+
 
 class Variant(NamedTuple):
     """A row or sum of rows, and a setting of its recipe with the value that it is to have."""
@@ -54,17 +56,36 @@ def variants(rows: list[str], vary: str | None) -> list[Variant]:
 EXAMPLE = "method.inputs.kept.parts.image.hide.ratio=0.4|0.5"
 
 
-def fixed(variant: Variant, steps: int, seed: int, data: str, teacher: str | None) -> Recipe:
-    """A row with its own views, targets and likelihoods, and the backbone and length that all rows have.
+def shared(settings: str | None) -> dict[str, str]:
+    """The settings that all rows have, from `PATH=VALUE|PATH=VALUE|...`.
 
     Raises:
-        UserError: when the setting leads nowhere or the value does not fit.
+        UserError: when they are not of that form, or one of them stands twice.
+    """
+    found: dict[str, str] = {}
+    for one in settings.split("|") if settings else ():
+        path, _, value = (part.strip() for part in one.partition("="))
+        if not path or not value:
+            raise UserError(f"bench table: --set '{one}' is not PATH=VALUE, such as models.student.patch=4")
+        if path in found:
+            raise UserError(f"bench table: --set has {path} twice")
+        found[path] = value
+    return found
+
+
+def fixed(
+    variant: Variant, steps: int, seed: int, data: str, teacher: str | None, settings: Mapping[str, str] = NONE
+) -> Recipe:
+    """A row with its own views, targets and likelihoods, and the backbone, length and settings that all rows have.
+
+    Raises:
+        UserError: when a setting leads nowhere or its value does not fit.
     """
     made = tiny(weighted(variant.row), "demo")
     models = {name: _backbone(model) for name, model in made.models.items()}
     teachers = dict.fromkeys(made.method.named(Frozen), teacher or "")
     made = dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch(), data=data, teachers=teachers)
-    return _with(made, {} if variant.setting is None else {variant.setting: variant.value})
+    return _with(made, {**settings, **({} if variant.setting is None else {variant.setting: variant.value})})
 
 
 def _with(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

@@ -1,4 +1,4 @@
-"""The verb about data: data index, data check, data pack."""
+"""The verb about data: data show, data index, data check, data pack."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from onestage.cli.verb import Settings, Verb
 @final
 @dataclass(frozen=True)
 class Data(Verb):
-    """index: make the indexes of tar shards. check: decode every sample, and check every byte of shards; exit code 1
-    where any is bad. pack: write any source as tar shards; typed again after an interruption, it goes on.
+    """show: what a source holds, and with --out ten of its samples as a picture. index: make the indexes of tar
+    shards. check: decode every sample, and check every byte of shards; exit code 1 where any is bad. pack: write any
+    source as tar shards; typed again after an interruption, it goes on.
     """
 
-    action: Positional[Literal["index", "check", "pack"]]
+    action: Positional[Literal["show", "index", "check", "pack"]]
     """what to do"""
     source: Positional[str]
     """the data: shards/{000..127}.tar, a folder, scenes or digits"""
     out: str | None = None
-    """pack: the folder of the shards"""
+    """pack: the folder of the shards; show: a PNG file for ten samples"""
+    look: int = 1000
+    """show: samples that are looked at, spread over the source"""
     size: int | None = None
     """pack: bring pictures whose shorter side is longer down to so many pixels"""
     shard_mb: float = 256.0
@@ -32,12 +35,23 @@ class Data(Verb):
 
     def run(self, settings: Settings) -> int:
         match self.action:
+            case "show":
+                return self._show()
             case "index":
                 return self._index()
             case "check":
                 return self._check()
             case "pack":
                 return self._pack()
+
+    def _show(self) -> int:
+        from onestage import api
+        from onestage.data.survey import lines
+
+        print("\n".join(lines(api.data_show(self.source, out=self.out, look=self.look))))
+        if self.out is not None:
+            print(f"wrote {self.out}")
+        return 0
 
     def _index(self) -> int:
         from onestage import api

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onestage.data.adapted import Adapted
 from onestage.data.builtin import Digits, Scenes
 from onestage.data.folders import open_folder
+from onestage.data.keys import Keys
 from onestage.data.kinds import KINDS, kind_of
 from onestage.data.masks import open_masks
 from onestage.data.mixture import Mixed, Mixture, is_mixture, parse_mixture, parts_of, stream_of
+from onestage.data.options import Options, parse_options
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
 from onestage.data.shards import is_shards, open_shards
@@ -21,25 +24,36 @@ BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "
 
 def open_source(text: str) -> Source:
     """A source by what a user types: a folder, what `KINDS` names by its prefix, `shards/{000..127}.tar`,
-    `scenes[:train|test]`, `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`.
+    `scenes[:train|test]`, `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`; each with options
+    such as `SRC?text=caption` (`options.py`).
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
     Raises:
-        UserError: when it is neither, or the folder cannot be used.
+        UserError: when it is neither, or the folder cannot be used, or an option does not fit it.
     """
+    if is_mixture(text):
+        weights, sources = parse_mixture(text)
+        return Mixture(text, [open_source(source) for source in sources], weights)
+    base, options = parse_options(text)
+    source = _opened(base, options.keys)
+    return source if options == Options() else Adapted(text, source, options)
+
+
+def _opened(text: str, keys: Keys) -> Source:
+    kind = kind_of(text)
+    if any(keys) and (text in BUILT_IN or (kind is not None and kind.keyed is None)):
+        raise UserError(
+            f"{text}: has no keys to choose from; those with keys: captioned folders, tar shards, {_keyed()}"
+        )
     if text in BUILT_IN:
         name, _, split = text.partition(":")
         which = "test" if split == "test" else "train"
         return Scenes(which) if name == "scenes" else Digits(which)
-    if is_mixture(text):
-        weights, sources = parse_mixture(text)
-        return Mixture(text, [open_source(source) for source in sources], weights)
-    kind = kind_of(text)
     if kind is not None:
-        return kind.open(text)
+        return kind.open(text) if kind.keyed is None else kind.keyed(text, keys)
     if is_shards(text):
-        return open_shards(text)
+        return open_shards(text, keys)
     if not text or not Path(text).exists():
         forms = ", ".join(kind.form for kind in KINDS.values())
         raise UserError(
@@ -47,7 +61,11 @@ def open_source(text: str) -> Source:
             f"{suggest(text, list(BUILT_IN))} "
             f"(data is a folder of images, {forms}, tar shards, scenes[:train|test] or digits[:train|test])"
         )
-    return open_folder(Path(text))
+    return open_folder(Path(text), keys)
+
+
+def _keyed() -> str:
+    return ", ".join(kind.form for kind in KINDS.values() if kind.keyed is not None)
 
 
 __all__ = [

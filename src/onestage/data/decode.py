@@ -23,6 +23,8 @@ from onestage.roles import VOID, BadSample, Picture
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000
+LEAST_SIDE = 2
+"""Pixels: web pages are full of pictures of one pixel, which show nothing."""
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _NUMBERED = frozenset({"1", "L", "P"})
@@ -264,6 +266,8 @@ def opened(content: bytes) -> Iterator[Image.Image]:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise BadSample(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+                if min(width, height) < LEAST_SIDE:
+                    raise BadSample(f"{width} x {height} pixels: a spacer or a rule, not a picture")
                 yield image
         except BadSample:
             raise

@@ -50,7 +50,7 @@ def read_metadata(metadata: Path, keys: Keys) -> Entries:
 def _rows(metadata: Path, keys: Keys) -> Iterator[dict[str, Any]]:
     match metadata.suffix:
         case ".jsonl":
-            return _json_rows(metadata)
+            return json_rows(metadata)
         case ".csv":
             return _csv_rows(metadata)
         case _:
@@ -105,7 +105,12 @@ def _lines(metadata: Path) -> Iterator[str]:
             raise UserError(f"{metadata}, after line {number}: not UTF-8; save it in that encoding") from None
 
 
-def _json_rows(metadata: Path) -> Iterator[dict[str, Any]]:
+def json_rows(metadata: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file that has one a line.
+
+    Raises:
+        UserError: naming the line that is none, or is too long.
+    """
     for number, line in enumerate(_lines(metadata), start=1):
         if not line.strip():
             continue
@@ -114,7 +119,7 @@ def _json_rows(metadata: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError):
             raise UserError(f"{metadata}, line {number}: not valid JSON") from None
         if not isinstance(row, dict):
-            raise UserError(f"{metadata}, line {number}: expected an object with file_name and text or label")
+            raise UserError(f"{metadata}, line {number}: expected an object")
         yield row
 
 

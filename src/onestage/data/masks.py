@@ -16,6 +16,7 @@ import numpy as np
 from onestage.data.classes import read_classes
 from onestage.data.decode import EXTENSIONS, File, class_numbers
 from onestage.data.listing import ending, files_in
+from onestage.data.paths import paths_of
 from onestage.roles import VOID, BadSample, Mask, Sample, Source
 from onestage.spec import UserError
 
@@ -131,16 +132,8 @@ def _parsed(text: str) -> tuple[Path, Path, set[int]]:
         if not (number.isascii() and number.isdigit() and int(number) <= VOID):
             raise UserError(f"{text}: void={number} is not a class number (0 to {VOID}); expected {FORM}")
         void.add(int(number))
-    # A folder's name may hold commas: the comma that divides is the one with a folder on each side.
-    cuts = [(Path(",".join(words[:n])), Path(",".join(words[n:]))) for n in range(1, len(words))]
-    for images, masks in cuts:
-        if words[0] and words[-1] and images.is_dir() and masks.is_dir():
-            return images, masks, void
-    if len(words) != 2 or not all(words):
-        raise UserError(f"{text}: expected {FORM}, two folders with a comma between them")
-    missing = cuts[0][0] if not cuts[0][0].is_dir() else cuts[0][1]
-    what = "a file, not a folder" if missing.exists() else "there is no such folder"
-    raise UserError(f"{text}: {missing}: {what}; expected {FORM}")
+    images, masks = paths_of(text, ",".join(words), FORM, ("folder", "folder"))
+    return images, masks, void
 
 
 def _paired(images: Path, masks: Path) -> tuple[dict[str, list[int]], dict[str, Pair]]:

@@ -29,7 +29,7 @@ class Part(Source):
         self.source, self.classes = source, classes
         self.name = source.name
         self.has_texts, self.has_labels = source.has_texts, source.has_labels
-        self.keeps_captions = source.keeps_captions
+        self.keeps_captions, self.reads = source.keeps_captions, source.reads
         known = {name: number for number, name in enumerate(classes)}
         self._number = tuple(known[name] for name in source.classes)
 

@@ -185,9 +185,8 @@ def _add(tar: tarfile.TarFile, source: Source, index: int, size: int | None, qua
         key = sample.key
         members = _members(sample, size)
     except BadSample as error:
-        quarantine.report(source.name, key, str(error))
+        quarantine.note(source.name, key, str(error))
         return False
-    quarantine.passed(source.name, key)
     for kind, content in members.items():
         member = tarfile.TarInfo(f"{index:09}.{kind}")
         member.size = len(content)

@@ -110,7 +110,7 @@ class Parquet(Source):
         self.has_texts, self.has_labels = columns.text is not None, columns.label is not None
         self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
         folder = os.path.commonpath([path.parent for path in groups.paths])
-        self._names = [os.path.relpath(path, folder) for path in groups.paths]
+        self._names = [path.relative_to(folder).as_posix() for path in groups.paths]
         self._starts = np.cumsum([0, *(group.rows for group in groups.groups)])
         self._fingerprint = fingerprint
 
@@ -138,7 +138,7 @@ def open_parquet(text: str, keys: Keys = USUAL) -> Parquet:
     Raises:
         UserError: when no file is found, one is damaged or has other columns, or there are no pictures in them.
     """
-    paths = files_named(text.removeprefix(PREFIX), "Parquet file")
+    paths = [path.absolute() for path in files_named(text.removeprefix(PREFIX), "Parquet file")]
     footers = [_footer(path) for path in paths]
     first = footers[0].schema
     columns = columns_of(text, first, keys)

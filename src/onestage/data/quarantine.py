@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar, final
@@ -18,8 +19,10 @@ ATTEMPTS = 8
 """Replacements tried for one slot before it is given up."""
 LIMIT = 0.5
 """A source more of which fails than this share is not a mishap but a mistake."""
-WATCHED = (64, 256)
-"""From so many distinct samples tried, and up to so many, the share is watched."""
+WATCHED = (64, 512)
+"""The share is that of so many draws in a row; at the beginning of fewer, but of so many at least."""
+_TOLD = 3
+"""Reasons that a summary tells."""
 
 
 @final
@@ -29,6 +32,9 @@ class Quarantine:
     Each loading process has its own and writes a sample once; all of them may share one file, since a line is
     appended by a single write. Who reads the file takes each (source, key) once, as `count` does.
 
+    The run stops, with a summary, where more than `LIMIT` of the last draws failed, or a sample and `ATTEMPTS` others
+    in its place: a disk that went away is not trained through.
+
     Args:
         path: the file; None keeps no file.
     """
@@ -36,29 +42,36 @@ class Quarantine:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._bad: set[tuple[str, str]] = set()
-        self._good: set[tuple[str, str]] = set()
+        self._last: deque[str | None] = deque(maxlen=WATCHED[1])
 
     def report(self, source: str, key: str, reason: str) -> None:
-        """Write a bad sample down.
+        """Write a bad sample down that was drawn at random.
 
         Raises:
-            UserError: when most of what was tried is bad, or the file cannot be written.
+            UserError: when most of what was drawn of late is bad, or the file cannot be written.
+        """
+        self._last.append(reason)
+        self.note(source, key, reason)
+        failed, drawn = sum(one is not None for one in self._last), len(self._last)
+        if drawn >= WATCHED[0] and failed > LIMIT * drawn:
+            share = f"{failed} of the last {drawn} samples drawn"
+            raise UserError(f"{source}: {share} cannot be used ({self._summary}; last: {key}){self._where}")
+
+    def note(self, source: str, key: str, reason: str) -> None:
+        """Write a bad sample down that came in the order of its source, where bad ones may lie side by side.
+
+        Raises:
+            UserError: when the file cannot be written.
         """
         if (source, key) in self._bad:
             return
         self._bad.add((source, key))
         if self.path is not None:
             _append(self.path, json.dumps({"source": source, "key": key, "reason": reason}) + "\n")
-        tried = len(self._bad) + len(self._good)
-        least, most = WATCHED
-        if least <= tried <= most and len(self._bad) > LIMIT * tried:
-            share = f"{len(self._bad)} of the first {tried} samples tried"
-            raise UserError(f"{source}: {share} cannot be used (last: {key}: {reason}){self._where}")
 
-    def passed(self, source: str, key: str) -> None:
-        """Count a good sample, as long as the share is watched."""
-        if len(self._bad) + len(self._good) < WATCHED[1]:
-            self._good.add((source, key))
+    def passed(self) -> None:
+        """Count a good sample."""
+        self._last.append(None)
 
     def count(self) -> int:
         """Distinct bad samples: of all processes where there is a file, else of this one."""
@@ -71,8 +84,17 @@ class Quarantine:
     def exhausted(self, source: str, reason: str) -> UserError:
         """The error for a slot that no replacement could fill either."""
         return UserError(
-            f"{source}: a sample and {ATTEMPTS} others drawn in its place cannot be used (last: {reason}){self._where}"
+            f"{source}: a sample and {ATTEMPTS} others drawn in its place cannot be used "
+            f"({self._summary}; last: {reason}){self._where}"
         )
+
+    @property
+    def _summary(self) -> str:
+        """The commonest reasons of late."""
+        counted = Counter(reason for reason in self._last if reason is not None).most_common()
+        others = sum(count for _, count in counted[_TOLD:])
+        told = [f"{count} x {reason}" for reason, count in counted[:_TOLD]] + [f"{others} for others"] * (others > 0)
+        return ", ".join(told)
 
     @property
     def _where(self) -> str:
@@ -112,6 +134,6 @@ def first_good(source: Source, index: int, seed: int, use: Callable[[Sample], T]
             reason = f"{key}: {error}"
             quarantine.report(source.name, key, str(error))
         else:
-            quarantine.passed(source.name, key)
+            quarantine.passed()
             return made
     raise quarantine.exhausted(source.name, reason)

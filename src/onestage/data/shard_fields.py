@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from onestage.data.keys import TEXTS, Keys
 from onestage.sample import Question
 
 MAX_FIELD = 1 << 20
@@ -25,6 +26,20 @@ def texts_of(text: bytes | None, given: Any) -> tuple[str, ...]:
     if listed is None:
         listed = [known[key] for key in ("text", "caption") if isinstance(known.get(key), str)][:1]
     return tuple(text.strip() for text in listed if isinstance(text, str) and text.strip())
+
+
+def renamed(given: Any, keys: Keys) -> Any:
+    """A sample's JSON with its text and label under their usual names, where a user said under which they are."""
+    if not isinstance(given, dict):
+        return given
+    plain = dict(given)
+    if keys.text is not None:
+        plain = {name: value for name, value in given.items() if name not in TEXTS}
+        told = given.get(keys.text)
+        plain |= {"texts": told if isinstance(told, list) else [told]} if told is not None else {}
+    if keys.label is not None:
+        plain["label"] = given.get(keys.label)
+    return plain
 
 
 def parsed(content: bytes | None) -> Any:

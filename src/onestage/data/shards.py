@@ -13,14 +13,26 @@ import sys
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
 from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored, Unusable
+from onestage.data.keys import USUAL, Keys, no_key
 from onestage.data.patterns import files_named
-from onestage.data.shard_fields import MAX_FIELD, box_crowds_of, box_labels_of, boxes_of, parsed, questions_of, texts_of
+from onestage.data.shard_fields import (
+    MAX_FIELD,
+    box_crowds_of,
+    box_labels_of,
+    boxes_of,
+    label_of,
+    parsed,
+    questions_of,
+    renamed,
+    texts_of,
+)
 from onestage.data.shard_index import Index, read_index
 from onestage.data.shard_scan import checked, in_order, index_shard
 from onestage.data.tar import Member
@@ -29,6 +41,8 @@ from onestage.spec import UserError
 
 MAX_CLASSES_FILE = 1 << 26
 OPEN_FILES = 64
+LOOKED = 64
+"""Samples whose JSON is looked at for its keys."""
 CLASSES = "classes.txt"
 """Beside the shards: names of the classes, one a line, where `cls` members are numbers."""
 
@@ -106,15 +120,16 @@ class Labels(NamedTuple):
 class Shards(Source):
     """The samples of tar shards, in their order. Its memory is a few arrays for each shard."""
 
-    def __init__(self, name: str, paths: Sequence[Path], indexes: Sequence[Index], labels: Labels) -> None:
-        self.name, self.paths, self.indexes = name, tuple(paths), tuple(indexes)
-        self.classes = labels.classes
-        self.has_labels = any(bool((index.label >= 0).any()) for index in indexes)
-        self.has_texts = any(index.texts for index in indexes)
+    def __init__(
+        self, name: str, paths: Sequence[Path], indexes: Sequence[Index], labels: Labels, keys: Keys = USUAL
+    ) -> None:
+        self.name, self.paths, self.indexes, self.keys = name, tuple(paths), tuple(indexes), keys
+        self.has_texts = keys.text is not None or any(index.texts for index in indexes)
         self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
         self._starts = np.cumsum([0, *(index.samples + len(index.damage) for index in indexes)])
-        self._label = [[labels.numbers[one] for one in index.classes] for index in indexes]
         self._opened = Opened()
+        self.classes, self._numbers = labels if keys.label is None else self._labelled()
+        self.has_labels = bool(self.classes)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -127,13 +142,16 @@ class Shards(Source):
             return Sample(key=f"{own.shard}@{damage.offset}", picture=Unusable(damage.reason))
         members = range(int(own.first[sample]), int(own.first[sample + 1]))
         found = {own.kinds[own.kind[member]]: member for member in members}
-        given = parsed(self._field(shard, found.get("json")))
+        given = renamed(parsed(self._field(shard, found.get("json"))), self.keys)
         label = int(own.label[sample])
+        named = None if label < 0 else own.classes[label]
+        if self.keys.label is not None:
+            named = label_of(self._field(shard, found.get(self.keys.label)), given)
         return Sample(
             key=f"{own.shard}/{own.stem(sample)}",
             picture=self._picture(shard, found),
-            texts=texts_of(self._field(shard, found.get("txt")), given) if self.has_texts else (),
-            label=None if label < 0 else self._label[shard][label],
+            texts=texts_of(self._field(shard, found.get(self.keys.text or "txt")), given) if self.has_texts else (),
+            label=None if named is None else self._numbers[named],
             boxes=boxes_of(given),
             box_labels=box_labels_of(given),
             box_crowds=box_crowds_of(given),
@@ -158,6 +176,7 @@ class Shards(Source):
         digest = hashlib.sha256()
         for index in self.indexes:
             digest.update(f"{index.shard}\0{index.bytes}\0{index.kinds}\n".encode("utf-8", "surrogatepass"))
+            digest.update(repr(self.keys).encode() if any(self.keys) else b"")
             for column in (index.stems, index.ends, index.first, index.kind, index.offset, index.size, index.crc32):
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()[:32]
@@ -172,9 +191,38 @@ class Shards(Source):
     def _picture(self, shard: int, found: dict[str, int]) -> Picture:
         index = self.indexes[shard]
         for kind, member in found.items():
-            if f".{kind.rpartition('.')[2]}" in EXTENSIONS:
+            if f".{kind.rpartition('.')[2]}" in EXTENSIONS and self.keys.image in (None, kind):
                 return InShard(self._opened, self.paths[shard], int(index.offset[member]), int(index.size[member]))
         return Unusable(f"it has no picture (its members: {', '.join(found)})")
+
+    def _members(self, index: int) -> tuple[int, dict[str, int]]:
+        """The shard of a sample, and its members by kind; none where it is damage."""
+        shard, sample = self._place(index)
+        own = self.indexes[shard]
+        members = range(int(own.first[sample]), int(own.first[sample + 1])) if sample < own.samples else ()
+        return shard, {own.kinds[own.kind[member]]: member for member in members}
+
+    def _labelled(self) -> Labels:
+        """The classes under the key that a user said, for which all samples are asked once."""
+        member = self.keys.label or ""
+        told = (
+            label_of(content, renamed(given, self.keys)) for content, given in self._contents(range(len(self)), member)
+        )
+        classes = in_order({label for label in told if label is not None})
+        return Labels(classes, {name: number for number, name in enumerate(classes)})
+
+    def keys_there(self) -> set[str]:
+        """Kinds of members, and keys of the JSON of some samples."""
+        there = {kind for index in self.indexes for kind in index.kinds}
+        some = range(0, len(self), max(len(self) // LOOKED, 1))
+        return there.union(*(given for _, given in self._contents(some, "") if isinstance(given, dict)))
+
+    def _contents(self, indexes: range, kind: str) -> Iterator[tuple[bytes | None, Any]]:
+        """A member of each sample, and its JSON; what cannot be read is passed over, as it will be bad later too."""
+        for index in indexes:
+            shard, found = self._members(index)
+            with suppress(BadSample):
+                yield self._field(shard, found.get(kind)), parsed(self._field(shard, found.get("json")))
 
     def _field(self, shard: int, member: int | None) -> bytes | None:
         index = self.indexes[shard]
@@ -188,15 +236,19 @@ def is_shards(text: str) -> bool:
     return text.endswith(".tar")
 
 
-def open_shards(text: str) -> Shards:
+def open_shards(text: str, keys: Keys = USUAL) -> Shards:
     """Shards by a file's name, a pattern with * or ?, or ranges such as {000..127}; missing indexes are made.
 
     Raises:
-        UserError: when no shard is found, one of a range is missing, or there is no picture in them.
+        UserError: when no shard is found, one of a range is missing, there is no picture in them, or no such key.
     """
     paths = files_named(text, "shard")
     indexes = indexes_of(paths)
-    source = Shards(text, paths, indexes, _labels(paths, indexes))
+    source = Shards(text, paths, indexes, _labels(paths, indexes), keys)
+    there = source.keys_there() if any(keys) else set()
+    for what, asked in keys._asdict().items():
+        if asked is not None and asked not in there:
+            raise no_key(text, what, asked, there)
     kinds = sorted({kind for index in indexes for kind in index.kinds})
     if not any(f".{kind.rpartition('.')[2]}" in EXTENSIONS for kind in kinds):
         found = f"members end in {', '.join(kinds[:12])}" if kinds else "there are no members"

@@ -7,6 +7,7 @@ that of a file. Names of the classes are those of the hub's `ClassLabel`; withou
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -86,7 +87,7 @@ def sample_of(key: str, row: dict[str, Any], columns: Columns, classes: Classes,
 
     Args:
         row: its cells as plain values.
-        root: where the files lie that a row names; None where none may be named.
+        root: an absolute path, under which the files lie that a row names; None where none may be named.
     """
     texts = row[columns.text] if columns.text is not None else None
     texts = texts if isinstance(texts, list) else [texts]
@@ -101,9 +102,10 @@ def _picture(cell: Any, root: Path | None) -> Picture:
         return InMemory(content)
     if not isinstance(path, str) or root is None:
         return Unusable("it has no picture")
-    if Path(path).is_absolute() or ".." in Path(path).parts:
+    place = Path(os.path.normpath(root / path))
+    if not place.is_relative_to(root):
         return Unusable(f"its picture '{path}' lies outside of {root}")
-    return File(root / path)
+    return File(place)
 
 
 def _named(schema: Schema, label: str | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple, final
 
 import numpy as np
@@ -19,13 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
+from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
-from onestage.engine.texts import ShortFirst, choose
+from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
 from onestage.roles import BadSample, Hide, HideLater, Sample, Source
 from onestage.spec import UserError
-from onestage.types import Batch, Geometry, Grid, View, Words
+from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
+from onestage.types import Batch, Geometry, Grid, Mark, View, Words
 
 GRACE = 30
 
@@ -33,14 +36,16 @@ Tokenize = Callable[[Sequence[str]], Words]
 
 
 class Drawn(NamedTuple):
-    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text and label. In a
-    mixture, its source may have no texts or no labels: then there is no text, or the label is -1."""
+    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text, label, and where the
+    teachers' answers for its views are kept. In a mixture, its source may have no texts or no labels: then there is no
+    text, or the label is -1."""
 
     views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
     hidden: dict[str, np.ndarray]
     noise: dict[str, np.ndarray]
     text: str | None
     label: int
+    marks: dict[str, Marked]
 
 
 @final
@@ -55,6 +60,8 @@ class Batches(Dataset[Batch]):
         rank, world: which of so many equal slices of every batch is made; by default the whole of it. Slices make up
             the batch in their order, so what is read does not depend on how many there are.
         decoder: what decodes JPEGs.
+        planning: where the geometry of the views that teachers see comes from.
+        masks: how many samples after one another are one view with other hidden cells.
     """
 
     def __init__(
@@ -71,13 +78,17 @@ class Batches(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         decoder: Decoder = "pillow",
+        planning: Planning | None = None,
+        masks: int = 1,
     ) -> None:
         self.decoder: Decoder = decoder
+        self.planning, self.masks = planning or Fresh(), masks
         self.rank, self.share = rank, batch // world
         self.source, self.method, self.grids = source, method, grids
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
-        self.parts, self.stream = parts_of(source), stream_of(source, seed, batch)
+        self.parts, self.stream = parts_of(source), stream_of(source, seed, batch // masks)
+        self.before = list(accumulate(map(len, self.parts), initial=0))
         # Of a mixture, whose other parts have them, a part may lack texts or labels; a whole source may not.
         self.with_texts = [part.has_texts or not source.has_texts for part in self.parts]
         self.with_labels = [part.has_labels or not source.has_labels for part in self.parts]
@@ -85,8 +96,8 @@ class Batches(Dataset[Batch]):
     @property
     def captioned(self) -> int:
         """Samples of a batch whose source has texts."""
-        counts = self.stream.counts if isinstance(self.stream, Mixed) else [self.batch]
-        return sum(count for count, texts in zip(counts, self.with_texts, strict=True) if texts)
+        counts = self.stream.counts if isinstance(self.stream, Mixed) else [self.batch // self.masks]
+        return self.masks * sum(count for count, texts in zip(counts, self.with_texts, strict=True) if texts)
 
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
@@ -95,7 +106,7 @@ class Batches(Dataset[Batch]):
 
     def draw(self, number: int) -> Drawn:
         """Sample `number` of the stream, replaced by another where it is damaged."""
-        drawn = self.stream.at(number)
+        drawn = self.stream.at(number // self.masks)._replace(number=number)
         part = self.parts[drawn.part]
         return first_good(
             part,
@@ -108,43 +119,65 @@ class Batches(Dataset[Batch]):
     def _use(self, sample: Sample, draw: Draw, part: Source) -> Drawn:
         """One sample's views, hidden cells, text and label. May raise `BadSample`."""
 
-        def rng(purpose: str) -> np.random.Generator:
-            return generator(self.seed, part.name, sample.key, draw.epoch, purpose)
+        def random(purpose: str, epoch: int = draw.epoch) -> np.random.Generator:
+            return generator(self.seed, part.name, sample.key, epoch, purpose)
 
         reads = self.tokenize is not None and self.with_texts[draw.part]
         if reads and not sample.texts:
             raise BadSample("it has no text")
         if self.method.needs_labels and self.with_labels[draw.part] and sample.label is None:
             raise BadSample("it has no label")
-        plans = {name: view.plan(rng(name), *sample.picture.size) for name, view in self.method.views.items()}
-        shrink = min(plan.shrink for plan in plans.values())
-        pixels, scale = decode(sample.picture, self.decoder, shrink)
+        views, marks = self._views(sample, draw, random)
+        progress = draw.number / self.samples
+        text = None
+        if reads and part.reads == "all":
+            text = in_turn(sample.texts, int(random("first text", 0).integers(1 << 32)), draw.epoch)
+        elif reads:
+            text = choose(sample.texts, random("text"), self.texts, progress)
+        label = -1 if sample.label is None else sample.label
+        copy = draw.number % self.masks
+        return Drawn(views, self._hide(random, copy), self._noise(random, copy), text, label, marks)
+
+    def _views(
+        self, sample: Sample, draw: Draw, random: Callable[[str, int], np.random.Generator]
+    ) -> tuple[dict[str, tuple[Tensor, tuple[int, int, int, int], bool]], dict[str, Marked]]:
+        """A sample's views, and where the answers for them are kept."""
+        picture = sample.picture
+        shown = Shown(self.before[draw.part] + draw.sample, draw.epoch, picture.size)
+        if self.planning.kept:
+            picture = picture if isinstance(picture, Stored) else Pixels(picture.decode())
+            content = picture.encoded() if isinstance(picture, Stored) else picture.pixels
+            shown = shown._replace(picture=picture_digest(content))
+        marked = self.planning.plans(self.method.views, random, shown)
+        plans = {name: one.plan for name, one in marked.items()}
+        pixels, scale = decode(picture, self.decoder, min(plan.shrink for plan in plans.values()))
         if scale != 1:
             plans = {name: replace(plan, scale=scale) for name, plan in plans.items()}
         views = {
             name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
         }
-        progress = draw.number / self.samples
-        text = choose(sample.texts, rng("text"), self.texts, progress) if reads else None
-        return Drawn(views, self._hide(rng), self._noise(rng), text, -1 if sample.label is None else sample.label)
+        return views, {name: one for name, one in marked.items() if one.place is not None}
 
-    def _hide(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+    def _hide(self, random: Callable[[str], np.random.Generator], copy: int) -> dict[str, np.ndarray]:
+        """The hidden cells of every input; those of copy 0 of a view are what they are where it has no copies."""
         hides = {
             f"{name}/{key}": (part.hide, asked.encoder)
             for name, asked in self.method.inputs.items()
             for key, part in asked.parts.items()
         }
         hides |= {name: (asked.mix, asked.encoder) for name, asked in self.method.inputs.items()}
+        again = f"/{copy}" if copy else ""
         return {
-            key: hide.draw(rng(f"hide/{key}"), self.grids[encoder])
+            key: hide.draw(random(f"hide/{key}{again}"), self.grids[encoder])
             for key, (hide, encoder) in hides.items()
             if isinstance(hide, Hide)
         }
 
-    def _noise(self, rng: Callable[[str], np.random.Generator]) -> dict[str, np.ndarray]:
+    def _noise(self, random: Callable[[str], np.random.Generator], copy: int) -> dict[str, np.ndarray]:
         """What hiding that waits for a teacher's answer draws by."""
+        again = f"/{copy}" if copy else ""
         return {
-            f"{name}/{key}": part.hide.noise(rng(f"hide/{name}/{key}"), self.grids[asked.encoder])
+            f"{name}/{key}": part.hide.noise(random(f"hide/{name}/{key}{again}"), self.grids[asked.encoder])
             for name, asked in self.method.inputs.items()
             for key, part in asked.parts.items()
             if isinstance(part.hide, HideLater)
@@ -161,7 +194,7 @@ class Batches(Dataset[Batch]):
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
-        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled, noise or None)
+        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks, noise)
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
         """The texts as words; a missing one is empty, not given, and equal to no other."""
@@ -173,6 +206,19 @@ class Batches(Dataset[Batch]):
         given = torch.tensor([text is not None for text in texts])
         own = -1 - torch.tensor(list(numbers), dtype=words.text_id.dtype)  # identities of texts are not negative
         return Words(words.ids, torch.where(given, words.text_id, own), given)
+
+
+def _marks(drawn: list[Drawn]) -> dict[str, Mark] | None:
+    """Where the answers for the views of a batch are kept."""
+    names = drawn[0].marks
+    if not names:
+        return None
+    return {
+        name: Mark(
+            torch.tensor([one.marks[name].place for one in drawn]), torch.tensor([one.marks[name].key for one in drawn])
+        )
+        for name in names
+    }
 
 
 def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Batch, None, None]:
@@ -213,53 +259,6 @@ class _Told(Dataset["Batch | UserError"]):
             return error
 
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on its device, with pixels as floats in [0, 1]."""
-
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
-
-    views = {
-        name: View(move(view.pixels).float().div_(255), Geometry(*map(move, view.geometry)))
-        for name, view in batch.views.items()
-    }
-    return Batch(
-        batch.number,
-        views,
-        {name: move(hidden) for name, hidden in batch.hidden.items()},
-        _changed(batch.words, move),
-        None if batch.label is None else move(batch.label),
-        None if batch.labelled is None else move(batch.labelled),
-        None if batch.noise is None else {name: move(noise) for name, noise in batch.noise.items()},
-    )
-
-
-def split(batch: Batch, pieces: int) -> list[Batch]:
-    """A batch in equal pieces, for accumulation."""
-    if pieces == 1:
-        return [batch]
-    size = batch.number.shape[0] // pieces
-
-    def cut(tensor: Tensor, piece: int) -> Tensor:
-        return tensor[piece * size : (piece + 1) * size]
-
-    return [
-        Batch(
-            cut(batch.number, piece),
-            {
-                name: View(cut(view.pixels, piece), Geometry(*(cut(part, piece) for part in view.geometry)))
-                for name, view in batch.views.items()
-            },
-            {name: cut(hidden, piece) for name, hidden in batch.hidden.items()},
-            _changed(batch.words, partial(cut, piece=piece)),
-            None if batch.label is None else cut(batch.label, piece),
-            None if batch.labelled is None else cut(batch.labelled, piece),
-            None if batch.noise is None else {name: cut(noise, piece) for name, noise in batch.noise.items()},
-        )
-        for piece in range(pieces)
-    ]
-
-
 def check_slices(batch: int, world: int, accumulate: int) -> None:
     """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
 
@@ -274,13 +273,6 @@ def check_slices(batch: int, world: int, accumulate: int) -> None:
             f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
             f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
         )
-
-
-def _changed(words: Words | None, change: Callable[[Tensor], Tensor]) -> Words | None:
-    """Words whose tensors are all changed alike."""
-    if words is None:
-        return None
-    return Words(change(words.ids), change(words.text_id), None if words.given is None else change(words.given))
 
 
 def _settle(worker: int) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from onestage.distributed import Reducer, mean, statistics, total, world
 from onestage.engine.accumulate import looks_at_batch, slopes, weighs
-from onestage.engine.loader import split
 from onestage.engine.optimiser import Optimisers
+from onestage.engine.pieces import split
 from onestage.engine.together import for_all
 from onestage.objective import Ask, Objective, asks, shares
 from onestage.types import Batch, Losses, Represented, Tokens
@@ -82,6 +82,11 @@ class Step:
         self.optimisers.step()
         self.objective.after_step(step, total, products)
         return Stepped(losses, norm, skipped=False)
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> Losses:
+        """The losses of a batch over all ranks, without learning from it; the objective's mode is the caller's."""
+        return everywhere(self.objective.score(self._represent(batch, self._ask(batch))))
 
     def _backward(self, pieces: list[Batch], before: list[Tensor]) -> Losses:
         if len(pieces) > 1 and self._two_passes is None:

@@ -34,6 +34,11 @@ class ShortFirst:
         return self.others * min(max((progress - self.start) / width, 0.0), 1.0)
 
 
+def in_turn(texts: Sequence[str], first: int, epoch: int) -> str:
+    """Each text of a sample in one of as many epochs, beginning with any of them."""
+    return texts[(first + epoch) % len(texts)]
+
+
 def choose(texts: Sequence[str], rng: np.random.Generator, policy: ShortFirst | None, progress: float) -> str:
     """One text of a sample: every text alike, or as the policy says."""
     if policy is None or len(texts) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,14 @@ from torch import nn
 from onestage.layers.attention import unfuse_without_gpu
 
 
-def transformer_blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> nn.Sequential:
-    """`depth` pre-norm blocks, not yet initialised."""
+def transformer_blocks(
+    width: int, depth: int, heads: int, mlp_ratio: float, norm: Callable[..., nn.Module] | None = None
+) -> nn.Sequential:
+    """`depth` pre-norm blocks, not yet initialised; with layer norm unless another `norm` of a width is given."""
     from timm.models.vision_transformer import Block
 
-    norm: Any = partial(nn.LayerNorm, eps=1e-6)
-    blocks = nn.Sequential(*(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=norm) for _ in range(depth)))
+    kind: Any = norm or partial(nn.LayerNorm, eps=1e-6)
+    blocks = nn.Sequential(*(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=kind) for _ in range(depth)))
     unfuse_without_gpu(blocks)
     return blocks
 

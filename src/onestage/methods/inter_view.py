@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onestage.encoders import Blocks
 from onestage.methods.settings import (
     ALONE,
     AMONG_CELLS,
@@ -15,7 +16,7 @@ from onestage.methods.settings import (
     pixels,
     sees,
 )
-from onestage.objective import Method, Term
+from onestage.objective import Ema, Method, Term, Trained
 from onestage.targets import Encoded
 
 NOVEL_VIEW = Method(
@@ -62,13 +63,17 @@ SIAMESE_PIXEL = Method(
     terms=pixels(PLACED),
 )
 
+OWN_STATISTICS = Ema(of="student", momentum=0.995, end=1.0, when="before", buffers="own")
+"""SiameseIM's target encoder with its projector, whose batch norms see the batch."""
+
 SIAMESE_FEATURE = Method(
     name="siamese_feature",
-    cite="SiameseIM, arXiv:2206.01204 sec. 3; M3I, arXiv:2211.09807 table 1 row k",
-    encoders=AVERAGED,
+    cite="SiameseIM, arXiv:2206.01204 sec. 3, with its projector; M3I, arXiv:2211.09807 table 1 row k",
+    encoders={"student": Trained(), "average": OWN_STATISTICS},
     views=VIEWS,
     inputs=sees("view2", SIAMESE),
-    terms=features(PLACED),
+    terms=features(PLACED, projector="blocks"),
+    projectors={"blocks": Blocks(depth=2, heads=12)},
 )
 
 INSTANCE_MASKED = Method(

@@ -60,7 +60,9 @@ def pixels(predictor: Predictor, target: Pixels = PATCHES) -> dict[str, Term]:
     }
 
 
-def features(predictor: Predictor, regulariser: UniGrad | None = DECORRELATED) -> dict[str, Term]:
+def features(
+    predictor: Predictor, regulariser: UniGrad | None = DECORRELATED, projector: str | None = None
+) -> dict[str, Term]:
     """The input explains the averaged encoder's rows on view1."""
     return {
         "features": Term(
@@ -70,6 +72,7 @@ def features(predictor: Predictor, regulariser: UniGrad | None = DECORRELATED) -
             predictor=predictor,
             likelihood=Gaussian(form="squared"),
             regulariser=regulariser,
+            projector=projector,
         )
     }
 

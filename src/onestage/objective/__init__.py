@@ -6,7 +6,7 @@ from onestage.objective.asks import Ask, asks
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
-from onestage.objective.compose import add
+from onestage.objective.compose import add, hiding
 from onestage.objective.declare import (
     Ema,
     EncoderRole,
@@ -41,6 +41,7 @@ __all__ = [
     "add",
     "asks",
     "average",
+    "hiding",
     "momentum",
     "regulariser",
     "shares",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from onestage.encoders import EncoderSpec
 from onestage.objective.declare import Ema, Method, Term, Trained
+from onestage.objective.projectors import target_projector
 from onestage.predictors import Aligned
 from onestage.roles import Encoder, TargetMaker
 from onestage.spec import UserError
@@ -45,26 +46,31 @@ def average_of(method: Method, name: str, models: dict[str, EncoderSpec], built:
 
 
 def build_target(
+    method: Method,
     term: Term,
-    student: Encoder,
+    width: int,
     built: dict[str, Encoder],
     teachers: dict[str, Answers],
     classes: int | None,
 ) -> TargetMaker:
     """What makes a term's target rows, as wide as what it explains.
 
+    Args:
+        width: of the rows that the term's predictor reads.
+
     Raises:
         UserError: when a table is wanted and nobody knows the number of classes.
     """
     target = term.target
+    student = built[method.input_of(term).encoder]
     if isinstance(target, OfPixels):
         return target.build(student.size // student.grid[0])
     if isinstance(target, Table):
         if classes is None and target.classes is None:
             raise UserError("target table: the number of classes is unknown; the data has no labels")
-        return target.build(student.width, target.classes or classes or 0)
+        return target.build(width, target.classes or classes or 0)
     if target.encoder in built:
-        return target.build(built[target.encoder].width)
+        return target.build(width if target_projector(method, term) else built[target.encoder].width)
     answer = teachers[target.encoder]
     return target.build(answer.joint if target.space == "joint" else answer.raw)
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from onestage.objective.declare import Ema, Input, Method, Part, Term
 from onestage.spec import UserError
 from onestage.targets import Encoded
+from onestage.views import HideSpec
 
 S = TypeVar("S")
 
@@ -33,6 +34,21 @@ def add(rows: Sequence[tuple[float, Method]]) -> Method:
     return dataclasses.replace(total, name="+".join(names), cite="; ".join(row.cite for _, row in rows))
 
 
+def hiding(method: Method, hide: HideSpec) -> Method:
+    """The method with another way of hiding wherever it hides."""
+    inputs = {
+        name: dataclasses.replace(
+            asked,
+            parts={
+                key: dataclasses.replace(part, hide=hide) if part.hide is not None else part
+                for key, part in asked.parts.items()
+            },
+        )
+        for name, asked in method.inputs.items()
+    }
+    return dataclasses.replace(method, inputs=inputs)
+
+
 def _weighted(terms: Mapping[str, Term], factor: float) -> dict[str, Term]:
     return {name: dataclasses.replace(term, weight=factor * term.weight) for name, term in terms.items()}
 
@@ -46,7 +62,8 @@ def _join(total: Method, row: Method, factor: float) -> Method:
     }
     seen = {name: _input(asked, views, encoders) for name, asked in row.inputs.items()}
     inputs = _names(total.inputs, seen, row.name)
-    terms = {name: _term(term, views, encoders, inputs) for name, term in row.terms.items()}
+    projectors = _names(total.projectors, row.projectors, row.name)
+    terms = {name: _term(term, views, encoders, inputs, projectors) for name, term in row.terms.items()}
     kept = {name: name if name not in total.terms else f"{row.name}_{name}" for name in terms}
     weighted = _weighted({kept[name]: term for name, term in terms.items()}, factor)
     return dataclasses.replace(
@@ -55,6 +72,7 @@ def _join(total: Method, row: Method, factor: float) -> Method:
         encoders=total.encoders | roles,
         inputs=total.inputs | {inputs[name]: asked for name, asked in seen.items()},
         terms=total.terms | weighted,
+        projectors=total.projectors | {projectors[name]: one for name, one in row.projectors.items()},
         balance=total.balance or row.balance,
     )
 
@@ -73,9 +91,18 @@ def _part(part: Part, views: Mapping[str, str]) -> Part:
     return dataclasses.replace(part, of=views.get(part.of, part.of))
 
 
-def _term(term: Term, views: Mapping[str, str], encoders: Mapping[str, str], inputs: Mapping[str, str]) -> Term:
+def _term(
+    term: Term,
+    views: Mapping[str, str],
+    encoders: Mapping[str, str],
+    inputs: Mapping[str, str],
+    projectors: Mapping[str, str],
+) -> Term:
     name, slash, part = term.x.partition("/")
     target = term.target
     if isinstance(target, Encoded):
         target = dataclasses.replace(target, encoder=encoders[target.encoder])
-    return dataclasses.replace(term, x=inputs[name] + slash + part, y=views.get(term.y, term.y), target=target)
+    through = None if term.projector is None else projectors[term.projector]
+    return dataclasses.replace(
+        term, x=inputs[name] + slash + part, y=views.get(term.y, term.y), target=target, projector=through
+    )

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, final
 
 from pydantic import Discriminator, Field
 
+from onestage.encoders import ProjectorSpec
 from onestage.likelihood import LikelihoodSpec, RegulariserSpec
 from onestage.objective.balance import Balance
 from onestage.predictors import PredictorSpec
@@ -56,6 +57,8 @@ class Term:
     predictor: PredictorSpec
     likelihood: LikelihoodSpec
     weight: float = 1.0
+    projector: str | None = None
+    """The projector that x passes, and y too where the same encoder or an average of it encodes y."""
     regulariser: RegulariserSpec | None = None
     """What is added to keep targets apart where the likelihood has no negatives."""
     dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -82,7 +85,7 @@ class Frozen:
 @final
 @spec
 class Ema:
-    """A running average of a trained encoder (backbone and projector, never a predictor)."""
+    """A running average of a trained encoder (backbone and projectors, never a predictor)."""
 
     of: str
     momentum: float = 0.996
@@ -90,7 +93,8 @@ class Ema:
     """The momentum runs from `momentum` to `end` along a cosine; equal values keep it constant."""
     when: Literal["before", "after"] = "after"
     """Updated before the forward pass (MoCo, SiameseIM) or after the optimiser's step (BYOL, DINO, data2vec)."""
-    buffers: Literal["copy", "average"] = "copy"
+    buffers: Literal["copy", "average", "own"] = "copy"
+    """`own`: its batch norms normalise by the batch and keep statistics of their own (BYOL, arXiv:2006.07733)."""
     kind: Literal["ema"] = "ema"
 
 
@@ -112,6 +116,8 @@ class Method:
     inputs: dict[str, Input]
     terms: dict[str, Term]
     views: dict[str, ViewSpec]
+    projectors: dict[str, ProjectorSpec] = Field(default_factory=dict)
+    """What terms name as their projector."""
     balance: Balance | None = None
     """Empty: the weights of the terms stay as they are."""
 
@@ -125,6 +131,7 @@ class Method:
                     f"'{_encoder_of(term)}' under a Gaussian, so a constant is a perfect answer. "
                     "Use a frozen or EMA encoder as the target, or a Boltzmann likelihood with negatives."
                 )
+        _check_projectors(self)
         for name, role in self.encoders.items():
             if isinstance(role, Ema) and not isinstance(self.encoders.get(role.of), Trained):
                 raise UserError(f"encoders.{name}.of: '{role.of}' is not a trained encoder of this method")
@@ -207,6 +214,27 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
     if isinstance(term.target, Table) != (term.y == "label"):
         raise UserError(f"terms.{name}: y: label and target: table go together")
+
+
+def _check_projectors(method: Method) -> None:
+    """Each is there, is used, and belongs to one encoder."""
+    owner: dict[str, str] = {}
+    for name, term in method.terms.items():
+        if term.projector is None:
+            continue
+        if term.projector not in method.projectors:
+            raise UserError(
+                f"terms.{name}.projector: there is no '{term.projector}' in projectors"
+                f"{suggest(term.projector, list(method.projectors))}"
+            )
+        student = method.input_of(term).encoder
+        if owner.setdefault(term.projector, student) != student:
+            raise UserError(
+                f"projectors.{term.projector}: follows both '{owner[term.projector]}' and '{student}'; give each "
+                "encoder a projector of its own"
+            )
+    for name in method.projectors.keys() - owner.keys():
+        raise UserError(f"projectors.{name}: no term uses it; name it as a term's projector, or remove it")
 
 
 def _check_reach(method: Method, name: str, term: Term) -> None:

@@ -18,7 +18,6 @@ def chosen(method: Method, batch: Batch, answers: dict[Ask, Tokens], grids: dict
     for name, asked in method.inputs.items():
         for key, part in asked.parts.items():
             if isinstance(part.hide, HideLater):
-                assert batch.noise is not None, "the loader draws the noise"
                 answer = answers[ask_for_attention(method, part.hide.by, part.of)]
                 noise = batch.noise[f"{name}/{key}"]
                 hidden[f"{name}/{key}"] = part.hide.choose(noise, answer, grids[asked.encoder])

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
 from onestage.objective.asks import Ask, ask_for, depth_of, depth_read
-from onestage.objective.average import average, momentum
+from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
 from onestage.objective.declare import Ema, Frozen, Input, Method, Term, Trained
 from onestage.objective.hide import chosen
+from onestage.objective.left_out import drop_terms, given, without_missing
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
+from onestage.objective.projectors import Projectors, target_projector
 from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
@@ -55,6 +57,7 @@ class Objective(nn.Module):
         for name in method.named(Ema):
             built[name] = average_of(method, name, models, built)
         self.encoders = nn.ModuleDict(built)
+        self.projectors = Projectors(method, built)
         self.targets = nn.ModuleDict()
         self.predictors = nn.ModuleDict()
         self.likelihoods = nn.ModuleDict()
@@ -62,15 +65,16 @@ class Objective(nn.Module):
         for name, term in method.terms.items():
             student = built[method.input_of(term).encoder]
             grid = target_grid(method, name, student, built, teachers)
-            maker = build_target(term, student, built, teachers, classes)
+            width = self.projectors.width(term, student)
+            maker = build_target(method, term, width, built, teachers, classes)
             self.targets[name] = maker
-            self.predictors[name] = term.predictor.build(student.width, maker.width, grid)
+            self.predictors[name] = term.predictor.build(width, maker.width, grid)
             self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
         leave_unread_norms(method, built)
         self.weights = Weights(tuple(method.terms), {n: t.weight for n, t in method.terms.items()}, method.balance)
-        self.taps = Taps({name: term.x.partition("/")[0] for name, term in method.terms.items()})
+        self.taps = Taps({name: _rows_of(term) for name, term in method.terms.items()})
 
     def forward(self, batch: Batch, answers: dict[Ask, Tokens]) -> Losses:
         """Losses of a batch: `score` of `represent`."""
@@ -80,18 +84,24 @@ class Objective(nn.Module):
         """Choose what is hidden by the teachers' answers, encode each input once and each target once, and guess."""
         batch = chosen(self.method, batch, answers, {name: self.encoder(name).grid for name in self.encoders})
         encoded: dict[str, Tokens] = {}
-        made: dict[tuple[str, str], Tokens] = {}
+        projected: dict[str, Tokens] = {}
+        made: dict[tuple[str, str, str], Tokens] = {}
         guesses: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
         for name, term in self.method.terms.items():
             key = term.x.partition("/")[0]
             if key not in encoded:
                 encoded[key] = self._encode(key, batch)
-            tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
+            if term.projector is None:
+                tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
+            else:
+                if _rows_of(term) not in projected:
+                    projected[_rows_of(term)] = self.projectors.seen(term, self._own(term, batch, encoded[key]))
+                tokens = self.taps.tap(name, projected[_rows_of(term)])
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)
             target = self.target(name)(source, wanted, _identity(term, batch))
-            targets[name] = _without_missing(target, wanted, _given(term, self.method, batch))
+            targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             guesses[name] = self.predictor(name)(tokens, wanted)
         represented = Represented(guesses, targets)
         return drop_terms(self.method, represented) if self.training else represented
@@ -114,16 +124,17 @@ class Objective(nn.Module):
         """Everything that is trained into training mode; averages stay in evaluation mode (no drop path)."""
         self.train()
         for name in self.method.named(Ema):
-            self.encoders[name].eval()
+            averaging_mode(self.encoders[name], _role(self.method, name).buffers)
+        self.projectors.training_mode()
 
     @torch.no_grad()
     def after_step(self, step: int, total: int, products: dict[tuple[str, str], Tensor] | None = None) -> None:
         """Commit everything that changes after optimiser step `step` of `total`, counted from 0: a skipped step is
         not committed and so leaves no trace. `products` are what `taps` read of the step."""
         for name in self.method.named(Ema):
-            role = self.method.encoders[name]
-            assert isinstance(role, Ema)
+            role = _role(self.method, name)
             average(self.encoders[name], self.encoders[role.of], momentum(role, step, total), role.buffers)
+        self.projectors.after_step(step, total)
         for name in self.method.terms:
             self.likelihood(name).after_step()
             self.target(name).after_step()
@@ -203,7 +214,7 @@ class Objective(nn.Module):
         return batch.hidden.get(f"{key}/{first}"), 0 if shown.hide is None else shown.hide.count(grid)
 
     def _source(
-        self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str], Tokens]
+        self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str, str], Tokens]
     ) -> View | Tokens | Int[Tensor, " b"]:
         """What a target is made of: pixels, another encoder's tokens, or labels."""
         if isinstance(term.target, OfPixels):
@@ -215,13 +226,19 @@ class Objective(nn.Module):
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
             return answers[ask_for(self.method, name, term.y, term.target.space)]
-        if (name, term.y) not in made:
-            words = term.y == "text"
-            seen = None if words else batch.views[term.y]
-            piece = Piece(view=seen, words=batch.words if words else None, layers=depth_of(self.method, name, term.y))
-            with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
-                made[name, term.y] = self.encoder(name)({"target": piece})
-        return made[name, term.y]
+        through = (name, term.y, target_projector(self.method, term) or "")
+        with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
+            if (name, term.y, "") not in made:
+                made[name, term.y, ""] = self._encode_target(name, term.y, batch)
+            if through not in made:
+                made[through] = self.projectors.explained(term, made[name, term.y, ""])
+        return made[through]
+
+    def _encode_target(self, name: str, y: str, batch: Batch) -> Tokens:
+        words = y == "text"
+        seen = None if words else batch.views[y]
+        piece = Piece(view=seen, words=batch.words if words else None, layers=depth_of(self.method, name, y))
+        return self.encoder(name)({"target": piece})
 
     def _wanted(self, term: Term, batch: Batch, tokens: Tokens, source: View | Tokens | Int[Tensor, " b"]) -> Wanted:
         resampled = isinstance(term.target, Encoded) and term.target.fit == "resample"
@@ -233,6 +250,17 @@ class Objective(nn.Module):
         return Wanted(cells, grid, None if isinstance(source, Tensor) else source.geometry)
 
 
+def _rows_of(term: Term) -> str:
+    """Which rows a term reads: its input or, behind a projector, the rows of that."""
+    return term.x.partition("/")[0] if term.projector is None else f"{term.x} {term.projector}"
+
+
+def _role(method: Method, name: str) -> Ema:
+    role = method.encoders[name]
+    assert isinstance(role, Ema)
+    return role
+
+
 def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
     if term.y == "label":
         return batch.label
@@ -242,37 +270,3 @@ def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
 def _owner(asked: Input, taken: Bool[Tensor, "b g"]) -> Bool[Tensor, "b g"] | None:
     """Which image each row may attend to, where rows attend to their own alone."""
     return taken if asked.attention == "own" else None
-
-
-def drop_terms(method: Method, represented: Represented) -> Represented:
-    """Leave samples out of the terms that have a dropped share, a term at random staying where all would go."""
-    names = [name for name, term in method.terms.items() if term.dropped]
-    if not names:
-        return represented
-    first = represented.guesses[names[0]]
-    share = torch.tensor([method.terms[name].dropped for name in names], device=first.device)
-    draw = torch.rand(first.shape[0], len(names), device=first.device)
-    kept = draw >= share
-    kept |= ~kept.any(dim=1, keepdim=True) & (draw == draw.max(dim=1, keepdim=True).values)
-    targets = dict(represented.targets)
-    for column, name in enumerate(names):
-        weight = kept[:, column, None].float().expand(represented.guesses[name].shape[:2])
-        given = targets[name].weight
-        targets[name] = targets[name]._replace(weight=weight if given is None else given * weight)
-    return represented._replace(targets=targets)
-
-
-def _given(term: Term, method: Method, batch: Batch) -> Bool[Tensor, " b"] | None:
-    """Where a batch has the label and the text that a term reads; None: everywhere."""
-    reads_text = term.y == "text" or any(part.of == "text" for part in method.input_of(term).parts.values())
-    label = batch.labelled if term.y == "label" else None
-    text = batch.words.given if reads_text and batch.words is not None else None
-    return text if label is None else label if text is None else label & text
-
-
-def _without_missing(target: Target, wanted: Wanted, given: Bool[Tensor, " b"] | None) -> Target:
-    """A target whose rows weigh nothing in samples that lack what the term reads."""
-    if given is None:
-        return target
-    weight = given.unsqueeze(1).expand(wanted.cell.shape).float()
-    return target._replace(weight=weight if target.weight is None else target.weight * weight)

@@ -26,6 +26,7 @@ PARTS: dict[str, str] = {
     "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
+    "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
     "predictor decoder": "test_decoder_equals_timm_blocks_over_the_restored_sequence",
@@ -51,7 +52,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "eva02": ("test_a_stem_with_a_share_of_its_gradient",),
     "fd": ("test_fd_explains_whitened_rows_with_the_class_token",),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
+    "maskalign": ("test_maskalign_is_twice_smooth_l1_of_whitened_blocks_a_fifth_each",),
+    "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
+    "umt": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "uta": (
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
         "test_uta_student_flops_follow_the_kept_tokens",
@@ -81,6 +85,8 @@ def _kinds(method: Method, term: Term) -> Iterator[str]:
     yield f"target {term.target.kind}"
     if isinstance(term.target, Encoded) and isinstance(method.encoders[term.target.encoder], Ema):
         yield "ema"
+    if term.projector is not None:
+        yield f"projector {method.projectors[term.projector].kind}"
     yield f"predictor {term.predictor.kind}"
     likelihood = term.likelihood
     over = f" {likelihood.over}" if likelihood.kind == "boltzmann" else ""

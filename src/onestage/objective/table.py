@@ -43,7 +43,8 @@ def _input(method: Method, term: Term) -> str:
 def _seen(method: Method, term: Term) -> str:
     """Which of the encoder's rows the predictor reads: its pooled row, or all that it returned."""
     whole = isinstance(term.target, Table) or (term.target.rows == "pooled" and term.predictor.reaches == "rows")
-    return f"{method.input_of(term).encoder}, {'pooled' if whole else 'rows'}"
+    through = f" + {method.projectors[term.projector].kind}" if term.projector is not None else ""
+    return f"{method.input_of(term).encoder}{through}, {'pooled' if whole else 'rows'}"
 
 
 def _target(term: Term) -> str:

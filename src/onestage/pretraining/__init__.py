@@ -10,6 +10,7 @@ from onestage.pretraining.pictures import pictures_of
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe, Saving, Watch
+from onestage.pretraining.teach import teach
 
 __all__ = [
     "Matched",
@@ -25,4 +26,5 @@ __all__ = [
     "read_run",
     "resume",
     "start",
+    "teach",
 ]

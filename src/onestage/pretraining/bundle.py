@@ -15,7 +15,7 @@ from onestage.spec import UserError
 from onestage.targets import Encoded, Table
 from onestage.targets.table import TableTarget
 from onestage.teachers import BundleSpec, RunTeacher, TextSide, write_bundle
-from onestage.teachers.category import CategorySide, TableHead
+from onestage.teachers.category import CategorySide, TableHead, Through
 from onestage.teachers.text import ClipWords, TextTower
 
 
@@ -47,6 +47,7 @@ def describe(prepared: Prepared) -> Described:
         average=averages[0] if averages else None,
         head_of=term,
         head=method.terms[term].predictor if term else None,
+        through=_through(recipe, term) if term else None,
         joint=prepared.objective.target(term).width if term else None,
         text=side,
         category=_category(recipe),
@@ -66,22 +67,31 @@ def live(prepared: Prepared) -> RunTeacher:
         text = ClipWords(side.encoder, objective.encoder(side.trained_as))
     scale = side.scale if side is not None else 1.0
     categories = _live_categories(prepared, bundle.category) if bundle.category else None
-    return RunTeacher("live", bundle, objective.encoder(bundle.name), head, text, scale, categories)
+    projector = None if bundle.through is None else objective.projectors.named(bundle.through.name)
+    return RunTeacher("live", bundle, objective.encoder(bundle.name), projector, head, text, scale, categories)
 
 
 def _category(recipe: Recipe) -> CategorySide | None:
     """The first term that teaches the student categories."""
     for name, term in recipe.method.terms.items():
         if isinstance(term.target, Table) and recipe.method.input_of(term).encoder == recipe.student:
-            return CategorySide(term=name, predictor=term.predictor, likelihood=term.likelihood)
+            through = _through(recipe, name)
+            return CategorySide(term=name, predictor=term.predictor, likelihood=term.likelihood, through=through)
     return None
+
+
+def _through(recipe: Recipe, term: str) -> Through | None:
+    """The projector of a term."""
+    name = recipe.method.terms[term].projector
+    return None if name is None else Through(name=name, projector=recipe.method.projectors[name])
 
 
 def _live_categories(prepared: Prepared, side: CategorySide) -> TableHead:
     objective = prepared.objective
     table, likelihood = objective.target(side.term), objective.likelihood(side.term)
     assert isinstance(table, TableTarget) and isinstance(likelihood, Tempered), "a category's term has both"
-    return TableHead(objective.predictor(side.term), table, likelihood, prepared.source.classes)
+    projector = None if side.through is None else objective.projectors.named(side.through.name)
+    return TableHead(objective.predictor(side.term), table, likelihood, prepared.source.classes, projector)
 
 
 def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, TextTower | None, str]:

@@ -14,10 +14,10 @@ import torch
 from onestage.data import open_source, parts_of
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
-from onestage.engine.loader import on_device
+from onestage.engine.pieces import on_device
 from onestage.objective import asks
 from onestage.pretraining.initialise import initialise_from
-from onestage.pretraining.prepare import Prepared, answering, open_data, prepare
+from onestage.pretraining.prepare import Prepared, open_data, prepare
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import watching
 from onestage.roles import BadSample, Sample, Source
@@ -96,7 +96,7 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
         if lies:
             yield (
                 f"views.{name}: {' and '.join(lies)} can make the captions of {recipe.data} false; "
-                "turn it off (scale: [1, 1], flip: 0, colour: null)"
+                "turn it off (scale: [1, 1], flip: 0, colour: null), or say with ?keeps= what leaves them true"
             )
 
 
@@ -224,5 +224,4 @@ def _first_batch(prepared: Prepared) -> Iterator[str]:
 @torch.no_grad()
 def _losses(prepared: Prepared) -> Losses:
     batch = on_device(prepared.batches[0], prepared.device)
-    answer = answering(prepared.teachers)
-    return prepared.objective(batch, {ask: answer(ask, batch) for ask in asks(prepared.recipe.method)})
+    return prepared.objective(batch, {ask: prepared.server(ask, batch) for ask in asks(prepared.recipe.method)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from onestage.distributed import agreed, align, rank
-from onestage.engine.loader import batches, on_device
+from onestage.engine.loader import batches
 from onestage.engine.metrics import Meter
+from onestage.engine.pieces import on_device
 from onestage.engine.step import Stepped
 from onestage.engine.together import telling, together
 from onestage.pretraining.journal import journal
@@ -29,6 +30,18 @@ LOG_SECONDS = 2.0
 Evaluation = Callable[[Prepared], dict[str, float]]
 
 
+class Watched(NamedTuple):
+    """What is looked at while a run trains: by one process alone, and by all of them together."""
+
+    by_one: Sequence[Evaluation] = ()
+    by_all: Sequence[Evaluation] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to look at."""
+        return bool(self.by_one or self.by_all)
+
+
 class Progressed(NamedTuple):
     """Where a run is: what a checkpoint's `loop.json` holds."""
 
@@ -39,7 +52,7 @@ class Progressed(NamedTuple):
     best_step: int | None = None
 
 
-def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list[Evaluation]) -> Progressed:
+def run_loop(prepared: Prepared, run: Path, start: Progressed, watched: Watched) -> Progressed:
     """Train from `start` to the last step, saving, logging and evaluating on the way; of several processes, rank 0
     alone does these.
 
@@ -65,16 +78,18 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, evaluations: list
             texts = now.texts + (0 if batch.words is None else prepared.batches.captioned)
             now = now._replace(step=step + 1, texts=texts, seconds=clock.seconds())
             last, stopping = now.step == total, agreed(stop.asked)
-            watched = writes and bool(evaluations) and (now.step % recipe.watch.every == 0 or last)
+            due = watched.anything and (now.step % recipe.watch.every == 0 or last)
+            measured = {key: value for measure in watched.by_all if due for key, value in measure(prepared).items()}
             with telling():
-                if last or watched or clock.due(LOG_SECONDS):
+                if last or due or clock.due(LOG_SECONDS):
                     line = meter.read() | clock.read(now.step - start.step, recipe.batch)
                     lines.line(now.step, now.seconds, line, learning_rates(rates) | {"texts": texts})
-                if watched:
-                    results = {key: value for evaluate in evaluations for key, value in evaluate(prepared).items()}
+                if due and writes:
+                    found = (evaluate(prepared) for evaluate in watched.by_one)
+                    results = {key: value for one in found for key, value in one.items()} | measured
                     lines.results(now.step, now.seconds, results)
                     now = better(now, results)
-                best = watched and now.best_step == now.step
+                best = due and writes and now.best_step == now.step
                 if writes and (last or best or stopping or time.monotonic() - saved >= 60 * recipe.saving.minutes):
                     write_checkpoint(prepared, run, now)
                     saved = time.monotonic()
@@ -108,8 +123,9 @@ def write_checkpoint(prepared: Prepared, run: Path, now: Progressed) -> None:
 
 
 def better(now: Progressed, results: dict[str, float]) -> Progressed:
-    """The first result, where it beats the best so far."""
-    value = next(iter(results.values()))
+    """The first result, where it beats the best so far; of a loss, the less the better."""
+    name, value = next(iter(results.items()))
+    value = -value if "loss" in name else value
     if now.best is None or value > now.best:
         return now._replace(best=value, best_step=now.step)
     return now

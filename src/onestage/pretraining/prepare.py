@@ -17,13 +17,13 @@ from onestage.encoders.words import Tokenizer
 from onestage.engine.loader import Batches, check_slices
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.step import Step
-from onestage.objective import Ask, Objective, Trained, asks
+from onestage.objective import Objective, Trained, asks
 from onestage.pretraining.resolve import answers_of, resolve
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source
 from onestage.spec import UserError
 from onestage.teachers import FORMS, AnyTeacher, load
-from onestage.types import Batch, Tokens
+from onestage.teachers.serving import Served, Server, Setting, check_masks, serve
 
 
 class Prepared(NamedTuple):
@@ -36,6 +36,7 @@ class Prepared(NamedTuple):
     objective: Objective
     optimisers: Optimisers
     step: Step
+    server: Server
     batches: Batches
     total: int
     device: torch.device
@@ -60,6 +61,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     optimisers = Optimisers(objective.named_parameters(), recipe.optimiser, recipe.batch)
     grids = {name: objective.encoder(name).grid for name in recipe.method.named(Trained)}
     total = recipe.total_steps(len(source))
+    served = _serve(recipe, teachers, source, quarantine.parent if quarantine else None, device)
     batches = Batches(
         source,
         recipe.method,
@@ -73,9 +75,34 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         rank(),
         world(),
         decoder=chosen(recipe.decoder),
+        planning=served.planning,
+        masks=recipe.serving.masks,
     )
-    step = Step(objective, optimisers, answering(teachers), recipe.precision, recipe.accumulate, device)
-    return Prepared(recipe, source, val, teachers, objective, optimisers, step, batches, total, device)
+    step = Step(objective, optimisers, served.server, recipe.precision, recipe.accumulate, device)
+    return Prepared(recipe, source, val, teachers, objective, optimisers, step, served.server, batches, total, device)
+
+
+def setting_of(recipe: Recipe, teachers: dict[str, AnyTeacher], samples: int, device: torch.device) -> Setting:
+    """What a resolved recipe asks of its teachers."""
+    return Setting(
+        asks(recipe.method),
+        dict(teachers),
+        samples,
+        recipe.seed,
+        recipe.precision,
+        chosen(recipe.decoder),
+        device,
+        recipe.method.views,
+    )
+
+
+def _serve(
+    recipe: Recipe, teachers: dict[str, AnyTeacher], source: Source, run: Path | None, device: torch.device
+) -> Served:
+    """What answers for the teachers, and the geometry of what they see."""
+    check_masks(recipe.method, recipe.serving.masks, recipe.batch // (world() * recipe.accumulate))
+    setting = setting_of(recipe, teachers, len(source), device)
+    return serve(recipe.serving, setting, None if run is None else run / "answers")
 
 
 def open_data(recipe: Recipe) -> Source:
@@ -118,15 +145,6 @@ def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]
     for ask in asks(recipe.method):
         teachers[ask.encoder].width(ask.space)  # says so where it lacks that space
     return teachers
-
-
-def answering(teachers: dict[str, AnyTeacher]):  # noqa: ANN201 - a closure of type Answer
-    """What answers for the frozen encoders during a step."""
-
-    def answer(ask: Ask, batch: Batch) -> Tokens:
-        return teachers[ask.encoder].tokens(batch.views[ask.view].pixels, ask.space, ask.also)
-
-    return answer
 
 
 def _tokenizer(recipe: Recipe):  # noqa: ANN202

@@ -15,7 +15,7 @@ from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import Prepared, prepare
 from onestage.pretraining.spec import Recipe
-from onestage.pretraining.watch import evaluations, refuse_unwatchable
+from onestage.pretraining.watch import refuse_unwatchable, watched
 from onestage.spec import UserError
 from onestage.storage import latest, load
 
@@ -35,7 +35,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
         say(f"--init {init}: {matched}")
     together(lambda: _found(prepared, out, command, say))
     say(scale_note(recipe.optimiser, recipe.batch))
-    return run_loop(prepared, out, Progressed(), evaluations(recipe))
+    return _run(prepared, out, Progressed(), say)
 
 
 def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # noqa: ANN001
@@ -56,7 +56,15 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
     prepared, now = together(lambda: _go_on(run, say))
     if now.step >= prepared.total:
         return now
-    return run_loop(prepared, run, now, evaluations(prepared.recipe))
+    return _run(prepared, run, now, say)
+
+
+def _run(prepared: Prepared, run: Path, start: Progressed, say) -> Progressed:  # noqa: ANN001
+    """Train to the end, and say what was seen on the way."""
+    now = run_loop(prepared, run, start, watched(prepared, say))
+    prepared.server.close()
+    say(f"seen: {now.step * prepared.recipe.batch:,} images, {now.texts:,} image-text pairs")
+    return now
 
 
 def _go_on(run: Path, say) -> tuple[Prepared, Progressed]:  # noqa: ANN001

@@ -14,6 +14,8 @@ from onestage.engine.step import Precision
 from onestage.engine.texts import ShortFirst
 from onestage.objective import Frozen, Method
 from onestage.spec import UserError, spec
+from onestage.teachers.serving import Serving
+from onestage.views import HideSpec
 
 Positive = Annotated[int, Field(gt=0)]
 Task = Literal["zero-shot", "knn", "classify"]
@@ -31,12 +33,14 @@ class Saving:
 @final
 @spec
 class Watch:
-    """Evaluation during training, on the validation data: its results go into the metrics."""
+    """Evaluation during training, on the validation data: its loss and these tasks go into the metrics."""
 
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 watches nothing."""
     tasks: tuple[Task, ...] = ("zero-shot",)
     samples: Positive = 1000
+    hide: HideSpec | None = None
+    """How the validation loss hides cells; empty: as training does. UTA's is measured under random halves."""
 
 
 @final
@@ -62,6 +66,8 @@ class Recipe:
     val: str | None = None
     teachers: dict[str, str] = Field(default_factory=dict)
     """A reference for each frozen encoder of the method."""
+    serving: Serving = Serving()
+    """How they answer: live, replayed for some epochs, or from a store."""
     init: str | None = None
     """A run whose weights the encoders start from."""
     accumulate: Positive = 1

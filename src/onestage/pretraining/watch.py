@@ -9,14 +9,22 @@ import torch
 from onestage.evaluation import Classify, Knn, ZeroShot
 from onestage.evaluation.classify import need_categories
 from onestage.pretraining.bundle import live
+from onestage.pretraining.loop import Watched
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe, Task
+from onestage.pretraining.validation import can_be_validated, validation_loss
 from onestage.teachers import RunTeacher
 
 
-def evaluations(recipe: Recipe) -> list[Callable[[Prepared], dict[str, float]]]:
-    """What the recipe asks to be watched; nothing where there is no validation data to watch it on."""
-    return [watching(task) for task in recipe.watch.tasks] if recipe.watch.every and recipe.val else []
+def watched(prepared: Prepared, say) -> Watched:  # noqa: ANN001
+    """What the recipe asks to be watched, and the loss; nothing where there is no validation data to watch it on."""
+    recipe, val = prepared.recipe, prepared.val
+    if not recipe.watch.every or val is None:
+        return Watched()
+    lack = can_be_validated(recipe.method, val)
+    if lack:
+        say(f"no validation loss: {lack}, which method {recipe.method.name} needs")
+    return Watched([watching(task) for task in recipe.watch.tasks], () if lack else [validation_loss])
 
 
 def refuse_unwatchable(prepared: Prepared) -> None:

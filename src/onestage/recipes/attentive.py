@@ -97,7 +97,7 @@ def _recipe(
     model: Vit,
     batch: int,
     lr: float,
-    epochs: float,
+    epochs: int,
     warmup: int,
     ends: tuple[float, float],
 ) -> Recipe:
@@ -107,7 +107,7 @@ def _recipe(
         method=method,
         models={"student": model},
         batch=batch,
-        epochs=epochs,
+        epochs=float(epochs),
         optimiser=Optimiser(groups={"all": Group(lr=lr, betas=(0.9, 0.95))}, reference_batch=batch),
         schedule=Cosine(warmup=warmup / epochs, start=ends[1], end=ends[0]),
     )

@@ -115,14 +115,20 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
-    """Parameters, grid and forward FLOPs of every trained encoder, as it sees its input; built without memory."""
+    """Parameters, grid and forward FLOPs of every trained encoder with its projectors, as it sees its input; built
+    without memory."""
     rows = []
+    method = recipe.method
     with torch.device("meta"):
-        for name in recipe.method.named(Trained):
+        for name in method.named(Trained):
             encoder = recipe.models[name].build(frozenset())
-            count = sum(parameter.numel() for parameter in encoder.parameters())
+            used = {term.projector for term in method.terms.values() if method.input_of(term).encoder == name}
+            projectors = [one.build(encoder.width) for key, one in method.projectors.items() if key in used]
+            count = sum(parameter.numel() for part in (encoder, *projectors) for parameter in part.parameters())
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                encoder(_piece(recipe, name, encoder.grid, encoder.size))
+                tokens = encoder(_piece(recipe, name, encoder.grid, encoder.size))
+                for projector in projectors:
+                    projector(tokens)
             grid = f"{encoder.grid[0]}x{encoder.grid[1]}"
             rows.append((name, f"{count:,}", grid, f"{counter.get_total_flops() / 1e9:.3f}"))
     return rows

@@ -1,8 +1,8 @@
 """Paper-size recipes of M3I's table (arXiv:2211.09807): the twelve self-supervised rows, and all targets at once.
 
 The setting is SiameseIM's published one (arXiv:2206.01204), which M3I builds on: batch 4096, AdamW, 400 epochs. M3I's
-own numbers are not published; each note says what is assumed. SiameseIM's projector of two blocks is not there: the
-encoder's own rows are the representation.
+own numbers are not published; each note says what is assumed. Row k has SiameseIM's projector; the others have none, as
+M3I's figure 1 shows none.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def siamese_feature_b16() -> Recipe:
 
     Data: ImageNet-1K.
     Command: onestage pretrain siamese_feature_b16 --data IMAGENET/train --out runs/siamese_feature
-    Expected: 83.7 % top-1 after fine-tuning (84.1 % with 1600 epochs). Assumed: the setting.
+    Expected: 83.7 % top-1 after fine-tuning (84.1 % with 1600 epochs). Its projector is a linear map and two blocks
+    with batch norm (SiameseIM's code), on the encoder and on its average. Assumed: the setting, layer norm in the
+    decoder, and the encoder's final norm, which SiameseIM leaves out.
     """
     return _row("siamese_feature_b16", SIAMESE_FEATURE)
 

@@ -5,16 +5,14 @@ A number that the paper does not state is marked `assumed` in the note.
 
 from __future__ import annotations
 
-import dataclasses
-
 from onestage.encoders import Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.distilled import UTA
 from onestage.methods.masked import MAE, MVP
-from onestage.objective import Method
-from onestage.pretraining import Recipe
-from onestage.views import BlockReversed
+from onestage.objective import hiding
+from onestage.pretraining import Recipe, Watch
+from onestage.views import BlockReversed, Random
 
 
 def mae_b16() -> Recipe:
@@ -113,12 +111,13 @@ def _mvp(name: str, arch: str, layer_scale: float) -> Recipe:
 def _uta(name: str, model: Vit, ratio: float) -> Recipe:
     return Recipe(
         name=name,
-        method=hidden(UTA, BlockReversed(ratio=ratio)),
+        method=hiding(UTA, BlockReversed(ratio=ratio)),
         models={"student": model},
         batch=4096,
         epochs=150,
         optimiser=_adamw(1.5e-3, 4096, (0.9, 0.98), 1e-6, 3.0, ("*.pos_embed", "*.cls_token")),
         schedule=Cosine(warmup=1 / 150, end=1e-5),
+        watch=Watch(every=3000, samples=5000, hide=Random(ratio=0.5)),
     )
 
 
@@ -132,18 +131,3 @@ def _adamw(
 ) -> Optimiser:
     group = Group(lr=lr, betas=betas, eps=eps, weight_decay=0.05, clip=clip, no_decay=no_decay)
     return Optimiser(groups={"all": group}, reference_batch=batch, rule="linear")
-
-
-def hidden(method: Method, hide: BlockReversed) -> Method:
-    """A method with another way of hiding in its only hiding input."""
-    inputs = {
-        name: dataclasses.replace(
-            asked,
-            parts={
-                key: dataclasses.replace(part, hide=hide) if part.hide is not None else part
-                for key, part in asked.parts.items()
-            },
-        )
-        for name, asked in method.inputs.items()
-    }
-    return dataclasses.replace(method, inputs=inputs)

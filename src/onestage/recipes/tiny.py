@@ -17,7 +17,7 @@ from onestage.engine.texts import ShortFirst
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.predictors import Decoder, PredictorSpec, Prompting, Relative
 from onestage.pretraining import Recipe, Watch
-from onestage.views import Colour, Crop
+from onestage.views import Colour, Crop, Random
 
 Budget = Literal["smoke", "demo"]
 
@@ -74,10 +74,17 @@ def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
 
 
 def _watch(method: Method, every: int) -> Watch:
-    """What can be judged without training anything: a joint space by zero-shot, learned categories by themselves."""
+    """The loss, and what can be judged without training anything: a joint space by zero-shot, learned categories by
+    themselves."""
+    hide = Random(ratio=0.5) if _explains_what_it_shows(method) else None
     if method.joint:
-        return Watch(every=every)
-    return Watch(every=every, tasks=("classify",)) if method.needs_labels else Watch()
+        return Watch(every=every, hide=hide)
+    return Watch(every=every, tasks=("classify",) if method.needs_labels else ())
+
+
+def _explains_what_it_shows(method: Method) -> bool:
+    """UTA and its kin, whose validation loss is measured under random halves (arXiv:2405.19009, A.3)."""
+    return all(term.target.rows in {"kept", "kept+cls"} for term in method.terms.values())
 
 
 def _groups(method: Method) -> dict[str, Group]:
@@ -124,7 +131,8 @@ def _small(method: Method) -> Method:
         name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()
     }
-    return dataclasses.replace(method, encoders=encoders, terms=terms)
+    projectors = {name: dataclasses.replace(one, heads=2) for name, one in method.projectors.items()}
+    return dataclasses.replace(method, encoders=encoders, terms=terms, projectors=projectors)
 
 
 def _follows(role: EncoderRole) -> EncoderRole:

@@ -19,6 +19,8 @@ from onestage.views import Block, BlockReversed, coverage
 
 DRAWS = 2000
 """Masks drawn for the figure of coverage."""
+VALIDATION = "val/loss"
+"""What a run calls the loss on its validation data."""
 PAPER_GRID = (14, 14)
 """Where the recipe leaves the grid to the teacher: that of a ViT-B/16."""
 
@@ -74,8 +76,11 @@ def write_report(runs: Sequence[Path], out: Path, pictures: Pictures | None = No
 def figures(runs: Sequence[RunData]) -> list[dict[str, str]]:
     """Losses, accuracies, rates and the coverage of hiding; what was not measured is left out."""
     losses = _panels(runs, "loss", "loss/")
-    if len(losses) == 2:  # one term: the sum says nothing more
-        losses.pop("loss")
+    for title, series in losses.items():
+        key = VALIDATION if title == "loss" else f"{VALIDATION}/{title}"
+        series |= {f"{run.name}, validation": run.curve(key) for run in runs if run.curve(key)}
+    if len(losses) == 2:  # one term: it is the sum
+        losses.pop(next(title for title in losses if title != "loss"))
     measured = [
         ("Loss of each term", "", losses),
         ("Accuracy while training", "On the validation data.", _panels(runs, *WATCHED)),

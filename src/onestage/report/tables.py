@@ -28,6 +28,7 @@ def summary(runs: Sequence[RunData]) -> tuple[Row, list[Row]]:
         "steps",
         "time",
         "img/s",
+        "image-text pairs",
         "last loss",
         *(f"{task}, last" for task in tasks),
     )
@@ -39,6 +40,7 @@ def _summary(run: RunData, tasks: Sequence[str]) -> Row:
     planned = run.recipe.get("steps")
     seconds = run.curve("seconds")
     speeds = [value for _, value in run.curve("img/s")]
+    pairs = run.curve("texts")
     return (
         run.name,
         str(run.recipe.get("name", "-")),
@@ -46,6 +48,7 @@ def _summary(run: RunData, tasks: Sequence[str]) -> Row:
         f"{steps:,} of {planned:,}" if isinstance(planned, int) and planned != steps else f"{steps:,}",
         time_of(seconds[-1][1]) if seconds else "-",
         f"{statistics.median(speeds):,.0f}" if speeds else "-",
+        f"{pairs[-1][1]:,.0f}" if pairs else "-",
         *(_last(run, key, 4) for key in ("loss", *tasks)),
     )
 

@@ -20,7 +20,7 @@ from onestage.encoders import ClipText, EncoderSpec
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
 from onestage.storage import read_safetensors, write_atomic
-from onestage.teachers.category import CategorySide
+from onestage.teachers.category import CategorySide, Through
 from onestage.teachers.text import WEIGHTS, TextSpec, TextTower, clip_words
 
 
@@ -52,6 +52,8 @@ class BundleSpec:
     head_of: str | None = None
     """The term whose predictor leads into the joint space."""
     head: PredictorSpec | None = None
+    through: Through | None = None
+    """The projector between the encoder and that head."""
     joint: int | None = None
     text: TextSide | None = None
     category: CategorySide | None = None

@@ -11,13 +11,23 @@ from typing import final
 from jaxtyping import Float
 from torch import Tensor
 
+from onestage.encoders import ProjectorSpec
 from onestage.likelihood import LikelihoodSpec
 from onestage.likelihood.tempered import Tempered
 from onestage.predictors import PredictorSpec
-from onestage.roles import CategoryHead, Predictor
+from onestage.roles import CategoryHead, Predictor, Projector
 from onestage.spec import spec
 from onestage.targets.table import TableTarget
 from onestage.types import POOLED, Grid, Tokens, Wanted
+
+
+@final
+@spec
+class Through:
+    """A projector of a run, by its name among the run's projectors."""
+
+    name: str
+    projector: ProjectorSpec
 
 
 @final
@@ -29,18 +39,30 @@ class CategorySide:
     """The term that trains it."""
     predictor: PredictorSpec
     likelihood: LikelihoodSpec
+    through: Through | None = None
+    """The projector between the encoder and the head."""
 
 
 @final
 class TableHead(CategoryHead):
     """Scores are the logits of the term's own likelihood: its temperature and normalisation are part of them."""
 
-    def __init__(self, predictor: Predictor, table: TableTarget, likelihood: Tempered, names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        table: TableTarget,
+        likelihood: Tempered,
+        names: tuple[str, ...],
+        projector: Projector | None = None,
+    ) -> None:
         super().__init__()
+        self.projector = projector
         self.predictor, self.table, self.likelihood = predictor, table, likelihood
         self.names = names
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "b classes"]:
+        if self.projector is not None:
+            tokens = self.projector(tokens)
         cells = tokens.place.cell
         pooled = cells.new_full((cells.shape[0], 1), POOLED)
         guess = self.predictor(tokens, Wanted(pooled, tokens.grid, tokens.geometry))
@@ -58,4 +80,6 @@ def build_head(side: CategorySide, table: tuple[int, int], width: int, grid: Gri
     classes, wide = table
     likelihood = side.likelihood.build()
     assert isinstance(likelihood, Tempered), "a table is explained by a likelihood that gives logits"
-    return TableHead(side.predictor.build(width, wide, grid), TableTarget(wide, classes), likelihood, names)
+    projector = None if side.through is None else side.through.projector.build(width)
+    width = width if projector is None else projector.width
+    return TableHead(side.predictor.build(width, wide, grid), TableTarget(wide, classes), likelihood, names, projector)

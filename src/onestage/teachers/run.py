@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
-from onestage.roles import ALONE, Encoder, Predictor, Space, Teacher
+from onestage.roles import ALONE, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
@@ -30,13 +30,14 @@ class RunTeacher(Teacher):
         reference: str,
         bundle: BundleSpec,
         encoder: Encoder,
+        projector: Projector | None,
         head: Predictor | None,
         text: TextTower | None,
         scale: float,
         categories: TableHead | None,
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
-        self.encoder, self.head, self._text = encoder, head, text
+        self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
         self.scale = scale
@@ -46,7 +47,7 @@ class RunTeacher(Teacher):
         self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
 
     def parts(self) -> tuple[nn.Module, ...]:
-        found = (self.encoder, self.head, *(self._text.parts() if self._text else ()), self.categories)
+        found = (self.encoder, self.projector, self.head, *(self._text.parts() if self._text else ()), self.categories)
         return tuple(part for part in found if part is not None)
 
     def width(self, space: Space) -> int:
@@ -73,6 +74,8 @@ class RunTeacher(Teacher):
     def _joint(self, tokens: Tokens) -> Tokens:
         """Rows after the head into the joint space."""
         assert self.head is not None, "a joint width comes with a head"
+        if self.projector is not None:
+            tokens = self.projector(tokens)
         cells = tokens.place.cell
         pooled = cells.new_full((cells.shape[0], 1), POOLED)
         rows = self.head(tokens, Wanted(torch.cat([pooled, cells], dim=1), tokens.grid, tokens.geometry))
@@ -111,21 +114,26 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         encoder = bundle.encoder.build(frozenset())
+        projector = None if bundle.through is None else bundle.through.projector.build(encoder.width)
         head = None
         if bundle.head is not None and bundle.joint is not None:
-            head = bundle.head.build(encoder.width, bundle.joint, encoder.grid)
+            width = encoder.width if projector is None else projector.width
+            head = bundle.head.build(width, bundle.joint, encoder.grid)
         categories = _categories(folder, bundle.category, encoder, weights) if bundle.category is not None else None
     if seed is None:
         _fill(encoder, image_weights(stored, which))
+        if projector is not None and bundle.through is not None:
+            _fill(projector, under(weights, f"projectors.trained.{bundle.through.name}."))
         if head is not None:
             _fill(head, under(weights, f"predictors.{bundle.head_of}."))
         if categories is not None and bundle.category is not None:
-            _fill_categories(categories, bundle.category.term, weights)
+            _fill_categories(categories, bundle.category, weights)
     text, scale = _text(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
         reference,
         bundle,
         freeze(encoder, device),
+        projector and freeze(projector, device),
         head and freeze(head, device),
         text,
         scale,
@@ -149,7 +157,10 @@ def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[s
     return build_head(side, (classes, width), encoder.width, encoder.grid, read_names(run))
 
 
-def _fill_categories(head: TableHead, term: str, weights: dict[str, Tensor]) -> None:
+def _fill_categories(head: TableHead, side: CategorySide, weights: dict[str, Tensor]) -> None:
+    term = side.term
+    if head.projector is not None and side.through is not None:
+        _fill(head.projector, under(weights, f"projectors.trained.{side.through.name}."))
     _fill(head.predictor, under(weights, f"predictors.{term}."))
     _fill(head.table, under(weights, f"targets.{term}."))
     _fill(head.likelihood, under(weights, f"likelihoods.{term}."))

@@ -1,0 +1,68 @@
+"""Teachers that see every view they are asked about: without gradients, in a precision and portions of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from onestage.objective import Ask
+from onestage.roles import Space, Teacher
+from onestage.teachers.serving.spec import Serving
+from onestage.types import Also, Layer, Place, Tokens
+
+Forward = Callable[[Float[Tensor, "b c h w"], Space, Also], Tokens]
+
+
+@final
+class Portions:
+    """Frozen teachers that answer for images.
+
+    Args:
+        precision: of a step; the recipe may have another one for teachers.
+    """
+
+    def __init__(self, teachers: Mapping[str, Teacher], serving: Serving, precision: str, device: torch.device) -> None:
+        self.device, self.most = device, serving.micro_batch
+        self.bf16 = (serving.precision or precision) == "bf16"
+        self.compiled = serving.compile == "auto" and device.type == "cuda"
+        self._forward: dict[str, Forward] = {
+            name: torch.compile(teacher.tokens, dynamic=False) if self.compiled else teacher.tokens
+            for name, teacher in teachers.items()
+        }
+
+    @torch.no_grad()
+    def tokens(self, ask: Ask, pixels: Float[Tensor, "b c h w"]) -> Tokens:
+        """Tokens of images in [0, 1] on the device."""
+        most = self.most or pixels.shape[0]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            made = [self._portion(ask, portion, most) for portion in pixels.split(most)]
+        return made[0] if len(made) == 1 else _joined(made)
+
+    def _portion(self, ask: Ask, pixels: Float[Tensor, "b c h w"], most: int) -> Tokens:
+        missing = most - pixels.shape[0]
+        if not (self.compiled and missing):  # compiled, each other size would be compiled anew
+            return self._forward[ask.encoder](pixels, ask.space, ask.also)
+        filled = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
+        return each(self._forward[ask.encoder](filled, ask.space, ask.also), lambda tensor: tensor[:-missing])
+
+
+def each(tokens: Tokens, change: Callable[[Tensor], Tensor]) -> Tokens:
+    """Tokens whose tensors are all changed alike; their geometry is left to whoever knows the view."""
+    rows, pooled, place = change(tokens.rows), change(tokens.pooled), Place(*map(change, tokens.place))
+    layers = tuple(Layer(*map(change, layer)) for layer in tokens.layers)
+    attention = None if tokens.attention is None else change(tokens.attention)
+    return Tokens(rows, pooled, place, tokens.grid, geometry=None, layers=layers, attention=attention)
+
+
+def _joined(made: list[Tokens]) -> Tokens:
+    place = Place(*(torch.cat(parts) for parts in zip(*(one.place for one in made), strict=True)))
+    rows, pooled = torch.cat([one.rows for one in made]), torch.cat([one.pooled for one in made])
+    blocks = zip(*(one.layers for one in made), strict=True)
+    layers = tuple(Layer(*map(torch.cat, zip(*block, strict=True))) for block in blocks)
+    looks = [one.attention for one in made if one.attention is not None]
+    attention = torch.cat(looks) if looks else None
+    return Tokens(rows, pooled, place, made[0].grid, geometry=None, layers=layers, attention=attention)
