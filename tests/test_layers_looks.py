@@ -13,7 +13,7 @@ from onestage.encoders import Vit
 from onestage.layers.looks import looks_of
 from onestage.teachers import load
 from onestage.types import Also, Geometry, Piece, View
-from published import NATIVE, pixels_of, picture, random_timm, saved
+from published import NATIVE, picture, pixels_of, random_timm, saved
 
 ARCHS = ["vit_tiny_patch16_224", "eva02_tiny_patch14_224", "eva02_base_patch14_224", "eva_giant_patch14_224"]
 

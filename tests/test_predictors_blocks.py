@@ -116,7 +116,9 @@ def test_prompting_updates_hidden_rows_alone() -> None:
                 read.append(block.out(torch.cat(parts)))
             rows = [one + new for one, new in zip(rows, read, strict=True)]
             rows = [one + block.feed(layer_norm(one, block.norm2)) for one in rows]
-        whole = {POOLED: kept[0]} | dict(zip(CELLS[sample], kept[1:], strict=True)) | dict(zip(hidden, rows, strict=True))
+        whole = (
+            {POOLED: kept[0]} | dict(zip(CELLS[sample], kept[1:], strict=True)) | dict(zip(hidden, rows, strict=True))
+        )
         for place, cell in enumerate([POOLED, *range(6)]):
             expected = head.head(layer_norm(whole[cell], head.norm))
             torch.testing.assert_close(guess[sample, place], expected, rtol=1e-5, atol=1e-5)

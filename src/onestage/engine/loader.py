@@ -194,7 +194,9 @@ class Batches(Dataset[Batch]):
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
-        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks, noise)
+        return Batch(
+            torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks, noise
+        )
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
         """The texts as words; a missing one is empty, not given, and equal to no other."""

@@ -56,7 +56,9 @@ def queries_keys(attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | No
 
     if isinstance(attention, nn.MultiheadAttention):
         width, bias = attention.embed_dim, attention.in_proj_bias
-        both = functional.linear(rows, attention.in_proj_weight[: 2 * width], None if bias is None else bias[: 2 * width])
+        both = functional.linear(
+            rows, attention.in_proj_weight[: 2 * width], None if bias is None else bias[: 2 * width]
+        )
         query, key = both.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, query.shape[-1] ** -0.5
     if isinstance(attention, Attention):

@@ -1,4 +1,4 @@
-"""What encoders have to answer beside their rows, read off a method: outputs of blocks, attention, and of which views."""
+"""What encoders have to answer beside their rows, read off a method: of which views, blocks, and attention."""
 
 from __future__ import annotations
 

@@ -86,9 +86,7 @@ ATTENTIVE_ROWS: tuple[Callable[[], Recipe], ...] = (
 
 
 def _vit(size: str, drop_path: float, pool: Pool = "cls") -> Vit:
-    return Vit(
-        arch=f"vit_{size}_patch16_224", size=224, positions="sincos", init="mae", drop_path=drop_path, pool=pool
-    )
+    return Vit(arch=f"vit_{size}_patch16_224", size=224, positions="sincos", init="mae", drop_path=drop_path, pool=pool)
 
 
 def _recipe(

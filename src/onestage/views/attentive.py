@@ -60,5 +60,7 @@ class Attentive(HideLater):
                 f"{grid[0]} x {grid[1]}; choose the sizes and patches so that they agree"
             )
         gumbel = -torch.log(-torch.log(noise.double().clamp(SMALLEST, 1 - SMALLEST)))
-        kept = (answer.attention.double() + SMALLEST).log().add(gumbel).topk(grid[0] * grid[1] - self.count(grid)).indices
+        kept = (
+            (answer.attention.double() + SMALLEST).log().add(gumbel).topk(grid[0] * grid[1] - self.count(grid)).indices
+        )
         return torch.ones_like(noise, dtype=torch.bool).scatter(1, kept, False)
