@@ -58,7 +58,10 @@ class TimmTower(Tower):
         return Rows(pooled, alone(lambda row: self._project(self.trunk.attn_pool(row)), patches))
 
     def blocks(self) -> Sequence[nn.Module]:
-        return list(self.trunk.blocks) if isinstance(self.trunk, (VisionTransformer, Eva)) else []
+        if not isinstance(self.trunk, (VisionTransformer, Eva)):
+            return []
+        found: Any = self.trunk.blocks
+        return list(found)
 
     def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
         if self.trunk.global_pool != "token":
