@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from onestage.pretraining import Recipe
+from onestage.pretraining import Chain, Recipe, finished, is_chain
 from onestage.spec import UserError, to_yaml
 from onestage.storage import load_checkpoint, write_atomic
 
@@ -23,8 +23,8 @@ class Cost(NamedTuple):
     peak_mib: float | None
 
 
-def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
-    """Train a recipe into `run`, going on where an earlier attempt was.
+def trained(recipe: Recipe | Chain, run: Path, file: Path) -> Cost:
+    """Train a recipe or a chain into `run`, going on where an earlier attempt was.
 
     Args:
         file: where the recipe is written, for the process that trains it.
@@ -33,7 +33,7 @@ def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
         UserError: when the run fails, with what it said.
     """
     command = [sys.executable, "-m", "onestage", "pretrain"]
-    if (run / "run.yaml").exists():
+    if (run / "run.yaml").exists() or is_chain(run):
         command += ["--resume", str(run)]
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -46,4 +46,10 @@ def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
     if process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace")[-SHOWN:].strip()
         raise UserError(f"{run}: training ended with code {process.returncode}; its output is in {log}:\n{said}")
-    return Cost(round(float(load_checkpoint(run, None).meta["seconds"]), 1), round(usage.ru_maxrss / 1024, 1))
+    return Cost(_seconds(run), round(usage.ru_maxrss / 1024, 1))
+
+
+def _seconds(run: Path) -> float:
+    if is_chain(run):
+        return round(sum(stage.seconds for stage in finished(run)), 1)
+    return round(float(load_checkpoint(run, None).meta["seconds"]), 1)
