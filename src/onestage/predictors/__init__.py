@@ -12,10 +12,11 @@ from onestage.predictors.linear import Linear, LinearPredictor
 from onestage.predictors.mlp import MLP, MLPPredictor
 from onestage.predictors.prompting import Prompting, PromptingPredictor
 from onestage.predictors.relative import Relative, RelativePredictor
+from onestage.predictors.same import Same, SamePredictor
 
 OfBlocks = Aligned | Block
 """Predictors that read outputs of single blocks; `of` says of how many of the last."""
-PredictorSpec = Annotated[Linear | MLP | Decoder | Relative | Aligned | Block | Prompting, Discriminator("kind")]
+PredictorSpec = Annotated[Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Same, Discriminator("kind")]
 
 __all__ = [
     "MLP",
@@ -34,4 +35,6 @@ __all__ = [
     "PromptingPredictor",
     "Relative",
     "RelativePredictor",
+    "Same",
+    "SamePredictor",
 ]
