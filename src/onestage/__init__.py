@@ -10,15 +10,31 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onestage.api import check, cp, data_check, data_index, data_pack, evaluate, ls, pretrain, report, resume, show
+    from onestage.api import (
+        check,
+        cp,
+        data_check,
+        data_cut,
+        data_index,
+        data_pack,
+        data_show,
+        evaluate,
+        ls,
+        pretrain,
+        report,
+        resume,
+        show,
+    )
 
 __all__ = [
     "__version__",
     "check",
     "cp",
     "data_check",
+    "data_cut",
     "data_index",
     "data_pack",
+    "data_show",
     "evaluate",
     "ls",
     "pretrain",

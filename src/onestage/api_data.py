@@ -1,4 +1,4 @@
-"""The verb `data` as functions: data_index, data_check, data_pack."""
+"""The verb `data` as functions: data_show, data_index, data_check, data_pack, data_cut."""
 
 from __future__ import annotations
 
@@ -10,13 +10,37 @@ from pathlib import Path
 import numpy as np
 
 from onestage.data import is_shards, open_source
+from onestage.data.cut import Cut, cut
 from onestage.data.pack import Packed, pack
 from onestage.data.patterns import files_named
 from onestage.data.shard_index import Index
 from onestage.data.shards import indexes_of
+from onestage.data.sheet import contact_sheet
+from onestage.data.survey import Survey, survey
 from onestage.data.verify import Fault, verify
 from onestage.engine.progress import Progress
 from onestage.spec import UserError
+
+
+def data_show(source: str, *, out: str | Path | None = None, look: int = 1000) -> Survey:
+    """What a source holds: counts, keys, sizes, captions, repeats and classes; and ten of its samples as a picture.
+
+    Args:
+        out: a PNG file for the ten samples, spread over the source, with their texts, labels, boxes and masks.
+        look: samples that are looked at, spread over the source.
+
+    Raises:
+        UserError: when the source cannot be opened, or the file cannot be written.
+    """
+    if look < 1:
+        raise UserError(f"data show: --look {look} must be above 0")
+    if out is not None and Path(out).suffix.lower() != ".png":
+        raise UserError(f"data show: --out {out}: the picture of the samples is a PNG file, such as samples.png")
+    opened = open_source(source)
+    seen = survey(opened, look)
+    if out is not None:
+        contact_sheet(opened, Path(out))
+    return seen
 
 
 def data_index(source: str) -> list[str]:
@@ -76,6 +100,22 @@ def data_pack(
             shown[total].update(done)
 
         return pack(opened, Path(out), size, shard_mb, _processes(workers), tell)
+
+
+def data_cut(source: str, *, out: str | Path, size: int | None = None, workers: int | None = None) -> Cut:
+    """Cut the clips of a source of videos into files; typed again after an interruption, it goes on where it was.
+
+    Args:
+        size: frames whose shorter side is longer are brought down to it.
+
+    Raises:
+        UserError: when the source cannot be opened or has no clips, or the folder cannot be used.
+    """
+    if size is not None and size < 2:
+        raise UserError(f"data cut: --size {size} must be above 1")
+    opened = open_source(source)
+    with Progress(len(opened)) as progress:
+        return cut(opened, Path(out), size, _processes(workers), lambda done, total: progress.update(done))
 
 
 def _summary(index: Index) -> Iterator[str]:
