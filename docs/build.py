@@ -9,6 +9,8 @@ from pathlib import Path
 from onestage.methods import METHODS
 from onestage.objective import COLUMNS, Method, term_rows, verified_by
 from onestage.recipes import PAPER, names, names_of_methods, recipe
+from onestage.recipes.chains import chain
+from onestage.recipes.chains import names as chain_names
 from onestage.recipes.describe import first_line, length, needs
 from onestage.teachers import COLUMNS as TEACHER_COLUMNS
 from onestage.teachers import REFERENCES, TABLE
@@ -76,6 +78,22 @@ score, what is assumed): [src/onestage/recipes/paper.py](../src/onestage/recipes
 """
 
 
+def chains_page() -> str:
+    """Every chain that has a name."""
+    made = [(name, chain(name)) for name in chain_names()]
+    rows = [[f"`{name}`", " -> ".join(stage.name for stage in one.stages), linked(one.cite)] for name, one in made]
+    return f"""{GENERATED}
+# Chains
+
+A chain is recipes one after another (`onestage pretrain CHAIN --data SRC --out DIR`): a stage starts from the weights
+of the one before, or has it as its frozen teacher. Probes after each stage show what it adds and what it forgets;
+`onestage report DIR RUN` draws them beside a single stage, and `onestage bench table --rows m3i,CHAIN --seeds 0,1,2`
+compares both at the same number of samples. A chain of one's own is a YAML file: `onestage cp CHAIN my.yaml`.
+
+{table(("name", "stages", "source"), rows)}
+"""
+
+
 def teachers_page() -> str:
     """What a frozen model may be, and what each family gives."""
     forms = [(f"`{form}`", meaning) for form, meaning in REFERENCES]
@@ -126,7 +144,12 @@ teacher itself (`onestage evaluate zero-shot REF`).
 
 def pages() -> dict[str, str]:
     """File name to text."""
-    return {"methods.md": methods_page(), "recipes.md": recipes_page(), "teachers.md": teachers_page()}
+    return {
+        "methods.md": methods_page(),
+        "recipes.md": recipes_page(),
+        "chains.md": chains_page(),
+        "teachers.md": teachers_page(),
+    }
 
 
 if __name__ == "__main__":

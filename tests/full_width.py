@@ -14,7 +14,8 @@ from onestage.engine.step import Step, Stepped
 from onestage.objective import Answers, Ask, Frozen, Objective
 from onestage.ops import place_of
 from onestage.pretraining import Recipe
-from onestage.types import Batch, Geometry, Tokens, View
+from onestage.roles import Hide
+from onestage.types import Batch, Geometry, Layer, Tokens, View
 
 Answer = Callable[[Ask, Batch], Tokens]
 
@@ -34,15 +35,17 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
     draw = torch.Generator().manual_seed(2)
     views = {name: View(torch.rand(2, 3, size, size, generator=draw), geometry) for name in recipe.method.views}
-    hidden = {}
+    hidden, noise = {}, {}
     for name, asked in recipe.method.inputs.items():
         grid = objective.encoder(asked.encoder).grid
         for key, part in asked.parts.items():
             if part.hide is not None:
+                noise[f"{name}/{key}"] = torch.rand(2, grid[0] * grid[1], generator=draw)
+            if isinstance(part.hide, Hide):
                 draws = [part.hide.draw(np.random.default_rng(sample), grid) for sample in range(2)]
                 hidden[f"{name}/{key}"] = torch.from_numpy(np.stack(draws))
     label = torch.arange(2) if recipe.method.needs_labels else None
-    return Batch(torch.arange(2), views, hidden, None, label)
+    return Batch(torch.arange(2), views, hidden, None, label, noise=noise)
 
 
 def noise_teacher(answers: Answers) -> Answer:
@@ -53,7 +56,10 @@ def noise_teacher(answers: Answers) -> Answer:
         width = answers.joint if ask.space == "joint" else answers.raw
         rows = torch.randn(2, count + 1, width, generator=torch.Generator().manual_seed(1))
         cells = torch.arange(count).expand(2, -1)
-        return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), answers.grid, batch.views[ask.view].geometry)
+        attention = torch.rand(2, count, generator=torch.Generator().manual_seed(4)).softmax(dim=1)
+        layers = (Layer(rows[:, 1:], rows[:, 0]),) * ask.also.layers
+        geometry = batch.views[ask.view].geometry
+        return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), answers.grid, geometry, layers, (), attention)
 
     return answer
 

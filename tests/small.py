@@ -11,7 +11,7 @@ from onestage.engine.schedule import Cosine
 from onestage.likelihood import Gaussian
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Decoder, Linear, Relative
+from onestage.predictors import Decoder, Linear, Prompting, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
@@ -44,7 +44,11 @@ TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
 
 def lean(method: Method) -> Method:
     """The method with decoders and projectors of one narrow block."""
-    decoders = {"decoder": Decoder(width=32, depth=1, heads=2), "relative": Relative(width=32, depth=1, heads=2)}
+    decoders = {
+        "decoder": Decoder(width=32, depth=1, heads=2),
+        "relative": Relative(width=32, depth=1, heads=2),
+        "prompting": Prompting(width=32, depth=1, heads=2),
+    }
     terms = {
         name: dataclasses.replace(term, predictor=decoders.get(term.predictor.kind, term.predictor))
         for name, term in method.terms.items()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from onestage.bench import bench, probes
+from onestage.bench import bench
 from onestage.bench.summary import spread, written
 from onestage.bench.variants import Variant, fixed, shared, variants
 from onestage.data import open_source
 from onestage.encoders import Vit
-from onestage.evaluation import Knn, Linear
+from onestage.evaluation import Knn, Linear, probes
 from onestage.methods import METHODS
 from onestage.spec import UserError
 from onestage.teachers import load

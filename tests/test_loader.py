@@ -15,6 +15,7 @@ from onestage.data import Digits, Scenes
 from onestage.engine.loader import batches
 from onestage.engine.pieces import on_device, split
 from onestage.pretraining import start
+from onestage.roles import Hide, HideLater
 from onestage.types import Batch
 from onestage.views import Crop
 from small import ALL_SAVED, BATCH, ROWS, small
@@ -99,8 +100,14 @@ def test_the_count_of_hidden_cells_is_constant(row: str) -> None:
     method = sized(row)
     hides = {f"{name}/{key}": part.hide for name, one in method.inputs.items() for key, part in one.parts.items()}
     hides |= {name: one.mix for name, one in method.inputs.items()}
-    hiding = {name: hide for name, hide in hides.items() if hide is not None}
+    hiding = {name: hide for name, hide in hides.items() if isinstance(hide, Hide)}
+    later = [name for name, hide in hides.items() if isinstance(hide, HideLater)]
     data = made(Digits(), method)
+    noises = [data[step].noise for step in range(6)]
+    for name in later:
+        rows = torch.cat([noise[name] for noise in noises])
+        assert rows.shape == (6 * BATCH, 16) and rows.min() >= 0 and rows.max() < 1
+        assert len(rows.unique(dim=0)) == 6 * BATCH
     found = [data[step].hidden for step in range(6)]
     for hidden in found:
         assert hidden.keys() == hiding.keys()

@@ -32,8 +32,9 @@ from onestage.objective import (
 )
 from onestage.ops import place_of
 from onestage.predictors import Linear
+from onestage.roles import Hide
 from onestage.targets import Encoded
-from onestage.types import Batch, Geometry, Piece, Tokens, View, Words
+from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
 from small import lean
 
@@ -51,10 +52,11 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
     hidden = {
         key: torch.from_numpy(np.stack([hide.draw(np.random.default_rng(sample), grid) for sample in range(b)]))
         for key, hide in hides.items()
-        if hide is not None
+        if isinstance(hide, Hide)
     }
+    noise = {key: torch.rand(b, grid[0] * grid[1], generator=generator) for key in hides if hides[key] is not None}
     words = Words(torch.randint(1, 400, (b, 16), generator=generator), torch.arange(b))
-    return Batch(torch.arange(b), views, hidden, words, torch.arange(b) % 3)
+    return Batch(torch.arange(b), views, hidden, words, torch.arange(b) % 3, noise=noise)
 
 
 def objective_for(method: Method, seed: int = 0) -> Objective:
@@ -70,7 +72,13 @@ def answers_for(method: Method) -> dict[Ask, Tokens]:
     for ask in asks(method):
         width = 24 if ask.space == "joint" else 40
         rows, pooled = torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator)
-        answers[ask] = Tokens(rows, pooled, place_of(torch.arange(36).expand(B, -1)), GRID, None)
+        layers = tuple(
+            Layer(torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator))
+            for _ in range(ask.also.layers)
+        )
+        attention = torch.rand(B, 36, generator=generator).softmax(dim=1) if ask.also.attention else None
+        cells = place_of(torch.arange(36).expand(B, -1))
+        answers[ask] = Tokens(rows, pooled, cells, GRID, None, layers, attention=attention)
     return answers
 
 

@@ -259,3 +259,8 @@ def test_a_killed_replay_ends_as_one_left_alone(place: Path, tmp_path: Path) -> 
     for file, tensors in one.tensors.items():
         assert [name for name, tensor in tensors.items() if not torch.equal(tensor, two.tensors[file][name])] == []
     assert not any((broken / "answers").iterdir()), "answers are not kept after the end"
+
+
+def test_a_method_that_asks_for_more_than_rows_is_served_live_alone(place: Path) -> None:
+    with pytest.raises(UserError, match=r"replay keeps rows alone.*asks 'teacher'.*use mode: live"):
+        prepare(recipe(place, Replay(epochs=3), "maskalign"), None)

@@ -13,10 +13,11 @@ import onestage
 from onestage import pretraining
 from onestage import recipes as named
 from onestage.api_data import data_check as data_check
+from onestage.api_data import data_cut as data_cut
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
 from onestage.api_data import data_show as data_show
-from onestage.api_given import Given
+from onestage.api_given import Given, make_chain, refuse_for_chain, runs_of
 from onestage.api_given import make_recipe as make_recipe
 from onestage.bench import CASES
 from onestage.bench import bench as bench
@@ -27,7 +28,8 @@ from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
 from onestage.pretraining import check_recipe, pictures_of
 from onestage.pretraining.seeds import parse_seeds, start_seeds
-from onestage.recipes import describe
+from onestage.recipes import chains, describe
+from onestage.recipes.chains import chain_line, chain_text
 from onestage.roles import Source
 from onestage.spec import UserError, from_plain, suggest, to_yaml
 from onestage.storage import write_atomic
@@ -35,7 +37,9 @@ from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, l
 from onestage.teachers.serving import Codec
 
 
-def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"] = "recipes") -> str:
+def ls(
+    what: Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"] = "recipes",
+) -> str:
     """What there is, as text for people."""
     if what == "methods":
         return describe.methods_table(METHODS, named.names_of_methods())
@@ -43,6 +47,8 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources",
         return describe.columns(list(REFERENCES)) + "\n\n" + describe.columns([COLUMNS, *TABLE])
     if what == "evaluations":
         return describe.columns([(name, describe.first_line(task)) for name, task in EVALUATIONS.items()])
+    if what == "chains":
+        return describe.columns([(name, chain_line(chains.chain(name))) for name in chains.names()])
     if what == "sources":
         return describe.columns(list(describe.SOURCES.items()))
     if what == "benches":
@@ -51,7 +57,10 @@ def ls(what: Literal["recipes", "methods", "teachers", "evaluations", "sources",
 
 
 def show(recipe: Given, settings: Mapping[str, Any] | None = None) -> str:
-    """A recipe in full: resolved YAML, the table of its terms, parameters, and FLOPs per sample."""
+    """A recipe in full: resolved YAML, the table of its terms, parameters, and FLOPs per sample. Of a chain, its
+    stages and their terms."""
+    if chains.is_named(str(recipe)):
+        return chain_text(make_chain(str(recipe), settings=settings))
     return describe.recipe_text(make_recipe(recipe, settings=settings))
 
 
@@ -64,7 +73,7 @@ def cp(recipe: Given, file: str | Path) -> Path:
     path = Path(file)
     if path.exists():
         raise UserError(f"{path}: exists already; nothing is overwritten. Choose another name.")
-    text = to_yaml(make_recipe(recipe))
+    text = to_yaml(chains.chain(str(recipe)) if chains.is_named(str(recipe)) else make_recipe(recipe))
     _folder_for(path)
     write_atomic(path, text)
     return path
@@ -97,7 +106,8 @@ def pretrain(
     seeds: str | Sequence[int] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`.
+    """Train a recipe into a new directory; with several seeds, one run each in sub-directories `seed_N`; of a chain,
+    one run for each stage in sub-directories `N_STAGE`.
 
     In processes that torchrun started, all of them train one run, each on its slice of every batch.
 
@@ -108,6 +118,12 @@ def pretrain(
         UserError: for a mistake that can be known beforehand; nothing is written then.
     """
     folder = Path(out)
+    if chains.is_named(str(recipe)):
+        refuse_for_chain(str(recipe), teacher=teacher, init=init, seeds=seeds)
+        with joined():
+            chain = together(lambda: make_chain(str(recipe), data=data, val=val, steps=steps, settings=settings))
+            pretraining.start_chain(chain, folder, sys.argv, _say)
+        return folder
     with joined():
         made = together(
             lambda: make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
@@ -120,9 +136,12 @@ def pretrain(
 
 
 def resume(run: str | Path) -> Path:
-    """Go on with a run from its newest complete checkpoint."""
+    """Go on with a run from its newest complete checkpoint, or with a chain."""
     with joined():
-        pretraining.resume(Path(run), _say)
+        if pretraining.is_chain(Path(run)):
+            pretraining.resume_chain(Path(run), sys.argv, _say)
+        else:
+            pretraining.resume(Path(run), _say)
     return Path(run)
 
 
@@ -199,15 +218,17 @@ def table(answer: Mapping[str, Any]) -> str:
 
 
 def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: str | None = None) -> Path:
-    """Write one self-contained HTML file of a run, or of several beside one another."""
+    """Write one self-contained HTML file of a run, or of several beside one another; a chain counts as its stages."""
 
     from onestage.report import write_report
 
-    folders = [Path(run) for run in runs]
-    for folder in folders:
-        pretraining.read_run(folder)
-    path = Path(out) if out else folders[0] / "report.html"
-    write_report(folders, path, pictures_of(folders[0], data))
+    given = [Path(run) for run in runs]
+    chained = {folder.name: folder for folder in given if pretraining.is_chain(folder)}
+    folders = [run for folder in given for run in runs_of(folder)]
+    path = Path(out) if out else given[0] / "report.html"
+    stages = {name: [stage._asdict() for stage in pretraining.finished(folder)] for name, folder in chained.items()}
+    single = [folder for folder in given if folder not in chained.values()]
+    write_report(folders, path, pictures_of(folders[0], data), stages, single)
     return path
 
 

@@ -1,4 +1,4 @@
-"""A recipe from what a user gives: a name, a file or a value, and settings beside it."""
+"""A recipe or a chain from what a user gives: a name, a file or a value, and settings beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from onestage import recipes as named
 from onestage.objective import Frozen
-from onestage.pretraining import Recipe
+from onestage.pretraining import Chain, Recipe, Stage, is_chain, read_chain, read_run
+from onestage.recipes import chains
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, to_plain
 
 Given = str | Path | Recipe
@@ -51,3 +52,68 @@ def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
             f"--teacher: this method has the teachers {', '.join(frozen)}; set each with --teachers.NAME REF"
         )
     return {frozen[0]: reference}
+
+
+def make_chain(
+    name: str,
+    *,
+    data: str | None = None,
+    val: str | None = None,
+    steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Chain:
+    """A chain by name or file, with what was given beside it. `STAGE.path.to.setting` changes one stage, `probed` the
+    probes, every other setting all stages; `steps` is the length of the whole chain.
+
+    Raises:
+        UserError: when it is unknown, a setting leads nowhere, or a value does not fit.
+    """
+    made = chains.chain(name)
+    given = dict(settings or {})
+    if "probed" in given:
+        made = from_plain(Chain, to_plain(made) | {"probed": parse_scalar(str(given.pop("probed")))})
+    stages = [stage.name for stage in made.stages]
+
+    def changed(stage: Stage) -> Recipe:
+        own = {
+            path.removeprefix(f"{stage.name}."): value
+            for path, value in given.items()
+            if path.partition(".")[0] not in stages or path.startswith(f"{stage.name}.")
+        }
+        return make_recipe(stage.recipe, data=data, val=val, settings=own)
+
+    made = made.each(changed)
+    return made if steps is None else made.lasting(steps)
+
+
+def refuse_for_chain(name: str, **given: object) -> None:
+    """What belongs to one recipe and not to a chain.
+
+    Raises:
+        UserError: where something of it was given.
+    """
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                f"--{option}: {name} is a chain, whose stages take weights and teachers from one another; "
+                + (
+                    f"for several seeds: onestage bench table --rows m3i,{name.removesuffix('_tiny')} --seeds 0,1,2"
+                    if option == "seeds"
+                    else f"leave --{option} out"
+                )
+            )
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """A run, or the runs of a chain that were begun.
+
+    Raises:
+        UserError: when the folder is neither, or no stage was begun.
+    """
+    if not is_chain(folder):
+        read_run(folder)
+        return [folder]
+    begun = [run for run in read_chain(folder).folders(folder) if (run / "run.yaml").is_file()]
+    if not begun:
+        raise UserError(f"{folder}: no stage of this chain was begun yet; onestage pretrain --resume {folder}")
+    return begun

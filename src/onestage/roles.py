@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from onestage.sample import VOID as VOID
@@ -19,7 +19,7 @@ from onestage.sample import BadSample as BadSample
 from onestage.sample import Mask as Mask
 from onestage.sample import Picture as Picture
 from onestage.sample import Sample as Sample
-from onestage.types import Grid, Piece, Scope, Target, Tokens, View, Wanted
+from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
 Space = Literal["joint", "raw"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
@@ -80,6 +80,10 @@ class Plan:
     """Size of the pixels that the view is cut from, as a share of the source's."""
 
 
+ALONE = Also()
+"""Nothing beside the rows."""
+
+
 class ViewMaker(ABC):
     """t_x or t_y: how a view is cut from a sample."""
 
@@ -110,6 +114,26 @@ class Hide(ABC):
         """bool (cells,), True where hidden."""
 
 
+class HideLater(ABC):
+    """Which cells an input withholds, by what a frozen encoder says of the view: drawn inside the step, from noise that
+    the loader drew. Always the same number of them for one grid."""
+
+    by: str
+    """The name of that encoder."""
+
+    @abstractmethod
+    def count(self, grid: Grid) -> int:
+        """How many cells are hidden."""
+
+    @abstractmethod
+    def noise(self, rng: np.random.Generator, grid: Grid) -> np.ndarray:
+        """float32 (cells,), uniform in [0, 1)."""
+
+    @abstractmethod
+    def choose(self, noise: Float[Tensor, "b g"], answer: Tokens, grid: Grid) -> Bool[Tensor, "b g"]:
+        """True where hidden."""
+
+
 class Encoder(nn.Module, ABC):
     """f_theta or f_phi: backbone and projector."""
 
@@ -120,6 +144,10 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, parts: dict[str, Piece]) -> Tokens: ...
+
+    @abstractmethod
+    def last_norm(self) -> nn.Module | None:
+        """The norm behind its last block, which outputs of blocks are before; None where it has none of its own."""
 
 
 class Projector(nn.Module, ABC):
@@ -231,8 +259,9 @@ class Teacher(ABC):
     def width(self, space: Space) -> int: ...
 
     @abstractmethod
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
-        """Tokens of images in [0, 1] at any square size; its own size and normalisation are applied here."""
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+        """Tokens of images in [0, 1] at any square size; its own size and normalisation are applied here. Outputs of
+        blocks are given in the space too: in the joint one, as if each were the last block's."""
 
     @abstractmethod
     def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:

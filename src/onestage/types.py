@@ -53,6 +53,8 @@ class Piece(NamedTuple):
     mode: HideMode = "full"
     layers: int = 0
     """Of how many of the last blocks the outputs are wanted too."""
+    attention: bool = False
+    """Whether the class token's attention is wanted too."""
     owner: Bool[Tensor, "b g"] | None = None
     """Where two images are mixed and kept apart: cells attend only to cells that are equal here."""
 
@@ -84,6 +86,18 @@ class Tokens(NamedTuple):
     geometry: Geometry | None
     layers: tuple[Layer, ...] = ()
     """Outputs of the last blocks, the deepest last, where they were asked for."""
+    normed: tuple[Layer, ...] = ()
+    """The same after the encoder's final norm."""
+    attention: Float[Tensor, "b g"] | None = None
+    """How much the class token looks at each cell in the last block, where it was asked for: a softmax over all keys,
+    averaged over heads."""
+
+
+class Also(NamedTuple):
+    """What is wanted of a frozen model beside its rows: outputs of so many last blocks, and its attention."""
+
+    layers: int = 0
+    attention: bool = False
 
 
 class Wanted(NamedTuple):
@@ -111,7 +125,8 @@ class Mark(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What the loader yields. `hidden` is keyed by input/part name; `number` is the sample's number in the stream;
+    """What the loader yields. `hidden` is keyed by input/part name, and so is `noise`, in [0, 1), by which hiding that
+    waits for a teacher's answer draws; `number` is the sample's number in the stream;
     `labelled` is False where there is no label, and the label is -1; None: all have one. `marks` are those of the
     views whose teachers' answers are kept; None: none are."""
 
@@ -124,6 +139,7 @@ class Batch(NamedTuple):
     marks: dict[str, Mark] | None = None
     copies: int = 1
     """How many samples after one another are one view, each with cells of its own hidden."""
+    noise: dict[str, Float[Tensor, "b g"]] = {}  # noqa: RUF012 - never changed
 
 
 class Represented(NamedTuple):

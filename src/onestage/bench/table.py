@@ -19,15 +19,15 @@ from typing import Annotated, Any, final
 import torch
 from pydantic import Field
 
-from onestage.bench.probes import probe
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, shared, variants, weighted
+from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_teacher, shared, variants
 from onestage.data import open_source
+from onestage.evaluation.probes import SPLITS, probe
 from onestage.methods import METHODS
-from onestage.objective import Frozen
-from onestage.pretraining import Recipe, Watch
+from onestage.pretraining import Chain, Recipe, Watch, finished
 from onestage.pretraining.seeds import parse_seeds
+from onestage.recipes.chains import CHAINS
 from onestage.recipes.tiny import tiny
 from onestage.roles import Source
 from onestage.spec import UserError, spec, to_yaml
@@ -36,13 +36,6 @@ from onestage.teachers import load, load_random
 
 RANDOM = "random"
 SUPERVISED = "supervised"
-SPLITS = {
-    "scenes": "scenes:test",
-    "scenes:train": "scenes:test",
-    "digits": "digits:test",
-    "digits:train": "digits:test",
-}
-"""What built-in training data are judged on."""
 
 
 @final
@@ -55,7 +48,8 @@ class TableBench:
     val: str | None = None
     """What the rows are judged on; the test split of built-in data unless given."""
     rows: str = "all"
-    """Rows with commas between them (onestage ls methods), sums too (uta+0.5*clip); all: every one the data allow."""
+    """Rows with commas between them (onestage ls methods), sums (uta+0.5*clip) and chains (chain_beit3) too; all: every
+    row the data allow."""
     vary: str | None = None
     """PATH=VALUE|VALUE: a setting of the recipe (onestage show) and its values; every row is trained with each."""
     set: str | None = None
@@ -78,17 +72,22 @@ class TableBench:
         settings = shared(self.set)
         asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
         teacher = self.teacher
-        if teacher is None and any(method.named(Frozen) for row in rows for _, method in weighted(row)):
+        if teacher is None and any(needs_teacher(row) for row in rows):
             teacher = self._teacher(train, out)
             yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
         lines: list[dict[str, Any]] = []
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
         for number, (one, seed) in enumerate(todo):
             _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
-            row = Variant(SUPERVISED) if one.row == RANDOM else one
-            recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
-            lines.append(self._one(one, recipe, out / row.folder / f"seed_{seed}", (train, data)))
-            yield lines[-1]
+            folder = out / (SUPERVISED if one.row == RANDOM else one.folder) / f"seed_{seed}"
+            if one.row in CHAINS:
+                made = self._chain(one, fixed_chain(one, self.steps, seed, self._pair(), self.probed, settings), folder)
+            else:
+                row = Variant(SUPERVISED) if one.row == RANDOM else one
+                recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
+                made = [self._one(one, recipe, folder, (train, data))]
+            lines += made
+            yield from made
         means = spread(lines)
         write_atomic(out / "table.md", written(means))
         _say(f"bench table: {out / 'table.md'}")
@@ -117,8 +116,7 @@ class TableBench:
 
     def _reads_texts(self, row: str) -> bool:
         """Whether a row needs captions, itself or for the teacher that is not given."""
-        methods = [method for _, method in weighted(row)]
-        return any(method.needs_texts or (method.named(Frozen) and not self.teacher) for method in methods)
+        return any(method.needs_texts for method in methods_of(row)) or (needs_teacher(row) and not self.teacher)
 
     def _teacher(self, train: Source, out: Path) -> str:
         """A teacher from the same data, trained once."""
@@ -130,16 +128,32 @@ class TableBench:
             write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
         return str(out / "teacher")
 
+    def _chain(self, one: Variant, made: Chain, folder: Path) -> list[dict[str, Any]]:
+        """The lines of a chain and a seed, one for each stage; the last one stands for the chain."""
+        seed, print_of = made.stages[0].recipe.seed, open_source(self._pair()[1]).fingerprint()
+        path, digest = Path(self.out) / f"{one.folder}@{seed}.json", _digest(f"{to_yaml(made)}\n{one.name} {print_of}")
+        if path.exists():
+            return _held(path, digest)["lines"]
+        cost = trained(made, folder, folder.with_suffix(".yaml"))
+        stages, lines = finished(folder), []
+        for number, stage in enumerate(stages, start=1):
+            last = number == len(stages)
+            paid = cost._asdict() if last else {"seconds": stage.seconds, "peak_mib": None}
+            row = {"case": "table", "row": one.name if last else f"{one.name}/{stage.run}", "seed": seed}
+            lines.append(row | paid | (stage.probes or {}))
+        write_atomic(path, json.dumps({"digest": digest, "lines": lines}) + "\n")
+        return lines
+
+    def _pair(self) -> tuple[str, str]:
+        """What is learned from and what is judged on, as they are typed."""
+        return self.data, self.val or SPLITS[self.data]
+
     def _one(self, one: Variant, recipe: Recipe, folder: Path, sources: tuple[Source, Source]) -> dict[str, Any]:
         """The line of a row and a seed: read where it is there, else made."""
-        told = f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}"
-        digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+        digest = _digest(f"{to_yaml(recipe)}\n{one.name} {sources[1].fingerprint()} {self.probed}")
         seed, path = recipe.seed, Path(self.out) / f"{one.folder}@{recipe.seed}.json"
         if path.exists():
-            held = _read(path)
-            if held.get("digest") != digest:
-                raise UserError(f"{path}: the result of other settings or data; choose another --out")
-            return held["line"]
+            return _held(path, digest)["line"]
         line: dict[str, Any] = {"case": "table", "row": one.name, "seed": seed}
         if one.row == RANDOM:
             model = load_random(str(folder), seed, _device())
@@ -154,6 +168,18 @@ class TableBench:
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _held(path: Path, digest: str) -> dict[str, Any]:
+    """A result that was written before, of the same settings and data."""
+    held = _read(path)
+    if held.get("digest") != digest:
+        raise UserError(f"{path}: the result of other settings or data; choose another --out")
+    return held
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from onestage.pretraining import Recipe
+from onestage.pretraining import Chain, Recipe, finished, is_chain
 from onestage.spec import UserError, to_yaml
 from onestage.storage import load_checkpoint, write_atomic
 
@@ -23,8 +23,8 @@ class Cost(NamedTuple):
     peak_mib: float | None
 
 
-def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
-    """Train a recipe into `run`, going on where an earlier attempt was.
+def trained(recipe: Recipe | Chain, run: Path, file: Path) -> Cost:
+    """Train a recipe or a chain into `run`, going on where an earlier attempt was.
 
     Args:
         file: where the recipe is written, for the process that trains it.
@@ -32,18 +32,24 @@ def trained(recipe: Recipe, run: Path, file: Path) -> Cost:
     Raises:
         UserError: when the run fails, with what it said.
     """
-    command = [sys.executable, "-m", "onestage", "pretrain"]
-    if (run / "run.yaml").exists():
-        command += ["--resume", str(run)]
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not ((run / "run.yaml").exists() or is_chain(run)):
         write_atomic(file, to_yaml(recipe))
-        command += [str(file), "--out", str(run)]
     log = file.with_suffix(".log")
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    command = [sys.executable, "-m", "onestage.bench.child", str(file), str(run)]
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output) as process,
+    ):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = log.read_text(encoding="utf-8", errors="replace")[-SHOWN:].strip()
         raise UserError(f"{run}: training ended with code {process.returncode}; its output is in {log}:\n{said}")
-    return Cost(round(float(load_checkpoint(run, None).meta["seconds"]), 1), round(usage.ru_maxrss / 1024, 1))
+    return Cost(_seconds(run), round(usage.ru_maxrss / 1024, 1))
+
+
+def _seconds(run: Path) -> float:
+    if is_chain(run):
+        return round(sum(stage.seconds for stage in finished(run)), 1)
+    return round(float(load_checkpoint(run, None).meta["seconds"]), 1)

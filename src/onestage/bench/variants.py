@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from onestage.encoders import EncoderSpec, Vit
 from onestage.methods import METHODS
 from onestage.objective import Frozen, Method
-from onestage.pretraining import Recipe, Watch
+from onestage.pretraining import Chain, Recipe, Stage, Watch
 from onestage.recipes import rows_of
+from onestage.recipes.chains import CHAINS, tiny_chain
 from onestage.recipes.tiny import VIT, tiny
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
 
@@ -54,6 +55,30 @@ def variants(rows: list[str], vary: str | None) -> list[Variant]:
 
 
 EXAMPLE = "method.inputs.kept.parts.image.hide.ratio=0.4|0.5"
+
+
+def fixed_chain(
+    variant: Variant, steps: int, seed: int, data: tuple[str, str], probed: int, settings: Mapping[str, str] = NONE
+) -> Chain:
+    """A declared chain of `steps` in all, with the backbone and settings that all rows have, and probed as they are.
+
+    Args:
+        data: what is learned from, and what is judged on.
+
+    Raises:
+        UserError: when a setting is to vary, or one leads nowhere.
+    """
+    if variant.setting is not None:
+        raise UserError(f"bench table: --vary changes a setting of a row, and {variant.row} is a chain of rows")
+    train, val = data
+
+    def changed(stage: Stage) -> Recipe:
+        models = {name: _backbone(model) for name, model in stage.recipe.models.items()}
+        made = dataclasses.replace(stage.recipe, models=models, seed=seed, watch=Watch(), data=train, val=val)
+        return _with(made, settings)
+
+    made = tiny_chain(variant.row, "demo").each(changed).lasting(steps)
+    return dataclasses.replace(made, name=variant.row, probed=probed)
 
 
 def shared(settings: str | None) -> dict[str, str]:
@@ -102,6 +127,22 @@ def _backbone(model: EncoderSpec) -> EncoderSpec:
     return dataclasses.replace(model, width=VIT.width, depth=VIT.depth, heads=VIT.heads, stem="patch")
 
 
+def methods_of(row: str) -> list[Method]:
+    """The methods of a row, of a sum of rows, or of the stages of a chain.
+
+    Raises:
+        UserError: when there is no such row.
+    """
+    if row in CHAINS:
+        return [METHODS[link.row] for link in CHAINS[row].links]
+    return [method for _, method in weighted(row)]
+
+
+def needs_teacher(row: str) -> bool:
+    """Whether a row needs a frozen teacher from outside: a chain makes its own."""
+    return row not in CHAINS and any(method.named(Frozen) for method in methods_of(row))
+
+
 def weighted(row: str) -> list[tuple[float, Method]]:
     """A row or a sum of rows as weighted methods.
 
@@ -110,5 +151,5 @@ def weighted(row: str) -> list[tuple[float, Method]]:
     """
     rows = rows_of(row)
     if not rows:
-        raise UserError(f"bench table: '{row}' is no row or sum of rows{suggest(row, list(METHODS))}")
+        raise UserError(f"bench table: '{row}' is no row, sum of rows or chain{suggest(row, [*METHODS, *CHAINS])}")
     return rows

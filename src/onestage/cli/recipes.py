@@ -15,9 +15,11 @@ from onestage.cli.verb import Settings, Verb
 class Ls(Verb):
     """What there is."""
 
-    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches"]] = "recipes"
-    """recipes by name, the table of methods, the kinds of teachers, evaluations, the kinds of data, or what bench can
-    measure"""
+    what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"]] = (
+        "recipes"
+    )
+    """recipes by name, the table of methods, the kinds of teachers, evaluations, the kinds of data, what bench can
+    measure, or chains of recipes"""
 
     def run(self, settings: Settings) -> int:
         from onestage import api

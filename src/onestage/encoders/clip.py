@@ -80,6 +80,10 @@ class ClipImageEncoder(Encoder):
             self.keep.cells = None
         return Tokens(rows, pooled, place_of(cells), self.grid, view.geometry)
 
+    def last_norm(self) -> nn.Module | None:
+        """The norm behind its last block."""
+        return self.tower.ln_post
+
 
 @final
 @spec
@@ -126,3 +130,7 @@ class ClipTextEncoder(Encoder):
         pooled = self.tower(piece.words.ids)
         place = place_of(piece.words.ids.new_full((pooled.shape[0], 1), POOLED), modality=1)
         return Tokens(pooled.unsqueeze(1), pooled, place, self.grid, None)
+
+    def last_norm(self) -> nn.Module | None:
+        """None: outputs of its blocks are not given."""
+        return None

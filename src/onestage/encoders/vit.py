@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal, final
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from onestage.encoders.initialise import Initialisation, fix_positions, initialise
 from onestage.layers.attention import unfuse_without_gpu
+from onestage.layers.looks import looks_of
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.layers.outputs import outputs_of
 from onestage.layers.relative_bias import RelativeBias
@@ -135,11 +136,19 @@ class VitEncoder(Encoder):
         view = piece.view
         assert view is not None, "an image encoder is given a view"
         cells = visible_cells(piece, self.grid, view.pixels)
-        with _Slots(self.keep, self.mask, piece, cells), outputs_of(self.backbone.blocks, piece.layers) as outputs:
+        last = self.backbone.blocks[-1].attn if piece.attention else None
+        blocks = outputs_of(self.backbone.blocks, piece.layers)
+        with _Slots(self.keep, self.mask, piece, cells), blocks as outputs, looks_of(last) as looks:
             rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._added(piece, cells))
         patches, pooled = self._split(rows)
         layers = tuple(Layer(*self._split(output)) for output in outputs)
-        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry, layers)
+        normed = tuple(Layer(*self._split(self.backbone.norm(output))) for output in outputs)
+        attention = looks[0][:, self.prefix :] if looks else None
+        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry, layers, normed, attention)
+
+    def last_norm(self) -> nn.Module | None:
+        """The norm behind its last block."""
+        return self.backbone.norm
 
     def _split(self, rows: Float[Tensor, "b p d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
         """The rows of the cells, and the pooled row."""

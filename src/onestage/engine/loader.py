@@ -25,7 +25,7 @@ from onestage.data.fast import Decoder, decode
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
-from onestage.roles import BadSample, Sample, Source
+from onestage.roles import BadSample, Hide, HideLater, Sample, Source
 from onestage.spec import UserError
 from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
 from onestage.types import Batch, Geometry, Grid, Mark, View, Words
@@ -42,6 +42,7 @@ class Drawn(NamedTuple):
 
     views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
     hidden: dict[str, np.ndarray]
+    noise: dict[str, np.ndarray]
     text: str | None
     label: int
     marks: dict[str, Marked]
@@ -134,7 +135,8 @@ class Batches(Dataset[Batch]):
         elif reads:
             text = choose(sample.texts, random("text"), self.texts, progress)
         label = -1 if sample.label is None else sample.label
-        return Drawn(views, self._hide(random, draw.number % self.masks), text, label, marks)
+        copy = draw.number % self.masks
+        return Drawn(views, self._hide(random, copy), self._noise(random, copy), text, label, marks)
 
     def _views(
         self, sample: Sample, draw: Draw, random: Callable[[str, int], np.random.Generator]
@@ -168,7 +170,17 @@ class Batches(Dataset[Batch]):
         return {
             key: hide.draw(random(f"hide/{key}{again}"), self.grids[encoder])
             for key, (hide, encoder) in hides.items()
-            if hide is not None
+            if isinstance(hide, Hide)
+        }
+
+    def _noise(self, random: Callable[[str], np.random.Generator], copy: int) -> dict[str, np.ndarray]:
+        """What hiding that waits for a teacher's answer draws by."""
+        again = f"/{copy}" if copy else ""
+        return {
+            f"{name}/{key}": part.hide.noise(random(f"hide/{name}/{key}{again}"), self.grids[asked.encoder])
+            for name, asked in self.method.inputs.items()
+            for key, part in asked.parts.items()
+            if isinstance(part.hide, HideLater)
         }
 
     def _collate(self, numbers: range, drawn: list[Drawn]) -> Batch:
@@ -180,10 +192,13 @@ class Batches(Dataset[Batch]):
             # loading process they are put where the training process sees them, so that nothing is copied again.
             views[name] = View(default_collate([one.contiguous() for one in pixels]), geometry)
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
+        noise = {name: torch.from_numpy(np.stack([one.noise[name] for one in drawn])) for name in drawn[0].noise}
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
-        return Batch(torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks)
+        return Batch(
+            torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks, noise
+        )
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
         """The texts as words; a missing one is empty, not given, and equal to no other."""

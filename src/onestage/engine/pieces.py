@@ -30,6 +30,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         None if batch.labelled is None else move(batch.labelled),
         batch.marks,  # read on the CPU
         batch.copies,
+        {name: move(noise) for name, noise in batch.noise.items()},
     )
 
 
@@ -55,6 +56,7 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
             None if batch.labelled is None else cut(batch.labelled, piece),
             None if batch.marks is None else _cut_marks(batch.marks, partial(cut, piece=piece)),
             batch.copies,
+            {name: cut(noise, piece) for name, noise in batch.noise.items()},
         )
         for piece in range(pieces)
     ]

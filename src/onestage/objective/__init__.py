@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from onestage.objective.asks import Ask, asks
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
 from onestage.objective.compose import add, hiding
 from onestage.objective.declare import (
-    Ask,
     Ema,
     EncoderRole,
     Frozen,
@@ -16,7 +16,6 @@ from onestage.objective.declare import (
     Part,
     Term,
     Trained,
-    asks,
     regulariser,
 )
 from onestage.objective.module import Objective

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from onestage.encoders import EncoderSpec
-from onestage.objective.declare import Ema, Method, Term
+from onestage.objective.declare import Ema, Method, Term, Trained
 from onestage.objective.projectors import target_projector
+from onestage.predictors import Aligned
 from onestage.roles import Encoder, TargetMaker
 from onestage.spec import UserError
 from onestage.targets import Encoded, OfPixels, Table
@@ -90,3 +91,12 @@ def target_grid(
             f"{grid[0]}x{grid[1]}. With patches of {patch} pixels the student needs size {grid[0] * patch}."
         )
     return grid
+
+
+def leave_unread_norms(method: Method, built: dict[str, Encoder]) -> None:
+    """A final norm behind which no term reads, as in MaskAlign, stays as it was drawn."""
+    for name in method.named(Trained):
+        read = [term for term in method.terms.values() if method.input_of(term).encoder == name]
+        norm = built[name].last_norm()
+        if read and norm is not None and all(isinstance(term.predictor, Aligned) for term in read):
+            norm.requires_grad_(False)

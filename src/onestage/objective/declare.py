@@ -5,7 +5,7 @@ A declaration is checked when it is made: names, what a predictor can reach, and
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple, final
+from typing import Annotated, Literal, final
 
 from pydantic import Discriminator, Field
 
@@ -13,11 +13,10 @@ from onestage.encoders import ProjectorSpec
 from onestage.likelihood import LikelihoodSpec, RegulariserSpec
 from onestage.objective.balance import Balance
 from onestage.predictors import PredictorSpec
-from onestage.roles import Space
 from onestage.spec import UserError, spec, suggest
 from onestage.targets import Encoded, Table, TargetSpec
 from onestage.types import HideMode
-from onestage.views import HideSpec, ViewSpec
+from onestage.views import Attentive, DrawnSpec, HideSpec, ViewSpec
 
 
 @final
@@ -42,7 +41,7 @@ class Input:
 
     encoder: str
     parts: dict[str, Part]
-    mix: HideSpec | None = None
+    mix: DrawnSpec | None = None
     attention: Literal["all", "own"] = "all"
     """In a mix: whether rows attend to both images, or only to rows of their own (MixMIM, arXiv:2205.13137)."""
 
@@ -203,6 +202,8 @@ def _check_names(method: Method, name: str, term: Term) -> None:
     known(f"inputs.{key}.encoder", asked.encoder, method.named(Trained))
     for part, value in asked.parts.items():
         known(f"inputs.{key}.parts.{part}.of", value.of, sources)
+        if isinstance(value.hide, Attentive):
+            known(f"inputs.{key}.parts.{part}.hide.by", value.hide.by, method.named(Frozen))
         if (value.hide is None) != (value.mode == "full"):
             raise UserError(f"inputs.{key}.parts.{part}: hide and mode go together (drop or replace with a hide)")
     if asked.mix is not None and (
@@ -264,28 +265,3 @@ def seen(method: Method) -> list[str]:
         for name, asked in method.inputs.items()
         for word in ([name] if asked.mix is None else [f"{name}/{part}" for part in asked.parts])
     ]
-
-
-def depth_of(method: Method, encoder: str, view: str) -> int:
-    """Of how many of its last blocks an encoder has to give the outputs, as the target of a view."""
-    targets = [term.target for term in method.terms.values() if term.y == view]
-    return max((one.depth for one in targets if isinstance(one, Encoded) and one.encoder == encoder), default=0)
-
-
-class Ask(NamedTuple):
-    """What a frozen teacher has to answer for a step."""
-
-    encoder: str
-    view: str
-    space: Space
-
-
-def asks(method: Method) -> tuple[Ask, ...]:
-    """Every distinct (teacher, view, space) that the terms need."""
-    frozen = method.named(Frozen)
-    wanted = {
-        Ask(term.target.encoder, term.y, term.target.space)
-        for term in method.terms.values()
-        if isinstance(term.target, Encoded) and term.target.encoder in frozen
-    }
-    return tuple(sorted(wanted))

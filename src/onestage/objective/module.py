@@ -15,10 +15,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
+from onestage.objective.asks import Ask, ask_for, depth_of, depth_read
 from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.balance import Taps, Weights
-from onestage.objective.build import Answers, average_of, build_encoder, build_target, target_grid
-from onestage.objective.declare import Ask, Ema, Frozen, Input, Method, Term, Trained, depth_of
+from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
+from onestage.objective.declare import Ema, Frozen, Input, Method, Term, Trained
+from onestage.objective.hide import chosen
 from onestage.objective.left_out import drop_terms, given, without_missing
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
@@ -70,6 +72,7 @@ class Objective(nn.Module):
             self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
+        leave_unread_norms(method, built)
         self.weights = Weights(tuple(method.terms), {n: t.weight for n, t in method.terms.items()}, method.balance)
         self.taps = Taps({name: _rows_of(term) for name, term in method.terms.items()})
 
@@ -78,7 +81,8 @@ class Objective(nn.Module):
         return self.score(self.represent(batch, answers))
 
     def represent(self, batch: Batch, answers: dict[Ask, Tokens]) -> Represented:
-        """Encode each input once and each target once, and guess. Hidden cells must be complete in `batch`."""
+        """Choose what is hidden by the teachers' answers, encode each input once and each target once, and guess."""
+        batch = chosen(self.method, batch, answers, {name: self.encoder(name).grid for name in self.encoders})
         encoded: dict[str, Tokens] = {}
         projected: dict[str, Tokens] = {}
         made: dict[tuple[str, str, str], Tokens] = {}
@@ -180,14 +184,16 @@ class Objective(nn.Module):
             taken = batch.hidden[name]
             return encoder({"mixed": Piece(mix(first, second, taken, encoder.grid), owner=_owner(asked, taken))})
         pieces: dict[str, Piece] = {}
+        depth = depth_read(self.method, name)
         for key, part in asked.parts.items():
             if part.of == "text":
                 pieces[key] = Piece(view=None, words=batch.words)
             elif part.hide is None:
-                pieces[key] = Piece(view=batch.views[part.of])
+                pieces[key] = Piece(view=batch.views[part.of], layers=depth)
             else:
                 hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
-                pieces[key] = Piece(view=batch.views[part.of], hidden=hidden, hides=count, mode=part.mode)
+                view = batch.views[part.of]
+                pieces[key] = Piece(view=view, hidden=hidden, hides=count, mode=part.mode, layers=depth)
         return encoder(pieces)
 
     def _own(self, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
@@ -219,7 +225,7 @@ class Objective(nn.Module):
         name = term.target.encoder
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
-            return answers[Ask(name, term.y, term.target.space)]
+            return answers[ask_for(self.method, name, term.y, term.target.space)]
         through = (name, term.y, target_projector(self.method, term) or "")
         with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
             if (name, term.y, "") not in made:

@@ -6,21 +6,32 @@ from typing import Annotated
 
 from pydantic import Discriminator
 
+from onestage.predictors.aligned import Aligned, AlignedPredictor, Block, BlockPredictor
 from onestage.predictors.decoder import Decoder, DecoderPredictor
 from onestage.predictors.linear import Linear, LinearPredictor
 from onestage.predictors.mlp import MLP, MLPPredictor
+from onestage.predictors.prompting import Prompting, PromptingPredictor
 from onestage.predictors.relative import Relative, RelativePredictor
 
-PredictorSpec = Annotated[Linear | MLP | Decoder | Relative, Discriminator("kind")]
+OfBlocks = Aligned | Block
+"""Predictors that read outputs of single blocks; `of` says of how many of the last."""
+PredictorSpec = Annotated[Linear | MLP | Decoder | Relative | Aligned | Block | Prompting, Discriminator("kind")]
 
 __all__ = [
     "MLP",
+    "Aligned",
+    "AlignedPredictor",
+    "Block",
+    "BlockPredictor",
     "Decoder",
     "DecoderPredictor",
     "Linear",
     "LinearPredictor",
     "MLPPredictor",
+    "OfBlocks",
     "PredictorSpec",
+    "Prompting",
+    "PromptingPredictor",
     "Relative",
     "RelativePredictor",
 ]

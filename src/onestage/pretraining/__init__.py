@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from onestage.pretraining.chain import (
+    Chain,
+    Finished,
+    Stage,
+    finished,
+    is_chain,
+    read_chain,
+    resume_chain,
+    start_chain,
+)
 from onestage.pretraining.check import check_recipe
 from onestage.pretraining.directory import read_run
 from onestage.pretraining.initialise import Matched, initialise_from
@@ -13,18 +23,26 @@ from onestage.pretraining.spec import Recipe, Saving, Watch
 from onestage.pretraining.teach import teach
 
 __all__ = [
+    "Chain",
+    "Finished",
     "Matched",
     "Prepared",
     "Progressed",
     "Recipe",
     "Saving",
+    "Stage",
     "Watch",
     "check_recipe",
+    "finished",
     "initialise_from",
+    "is_chain",
     "pictures_of",
     "prepare",
+    "read_chain",
     "read_run",
     "resume",
+    "resume_chain",
     "start",
+    "start_chain",
     "teach",
 ]

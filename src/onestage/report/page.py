@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onestage.report import tables
+from onestage.report.chains import chain_figures
 from onestage.report.directory import WATCHED, RunData, read_runs
 from onestage.report.figures import Curve, coverage_maps, curves, overlay, png
 from onestage.spec import UserError, to_yaml
@@ -37,12 +38,20 @@ class Pictures:
     heat_maps: Sequence[np.ndarray]
 
 
-def write_report(runs: Sequence[Path], out: Path, pictures: Pictures | None = None) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    pictures: Pictures | None = None,
+    chains: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    single: Sequence[Path] = (),
+) -> Path:
     """Write the report of a run, or of several in the same axes.
 
     Args:
         runs: run directories, the first being the one the pictures are of.
         pictures: pictures of the first run, or None.
+        chains: the finished stages of each chain among them, for a figure of their probes.
+        single: those of the runs that are no stage of a chain.
 
     Raises:
         UserError: when a folder is not a run, a file of it is damaged, or the report cannot be written.
@@ -59,7 +68,7 @@ def write_report(runs: Sequence[Path], out: Path, pictures: Pictures | None = No
         terms=tables.terms(read),
         evaluations=tables.evaluations(read),
         differences=tables.differences(read),
-        figures=figures(read),
+        figures=chain_figures(chains or {}, read_runs(single)) + figures(read),
         pictures=cards(pictures) if pictures is not None else [],
         runs=[
             {"name": run.name, "recipe": to_yaml(run.recipe), "environment": to_yaml(run.environment)} for run in read

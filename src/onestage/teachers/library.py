@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.layers.looks import looks_of
 from onestage.layers.normalise import STATISTICS
+from onestage.layers.outputs import outputs_of
 from onestage.ops import place_of
-from onestage.roles import Space, Teacher
+from onestage.roles import ALONE, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.resize import Interpolation, to_size, whole
 from onestage.teachers.text import TextTower
-from onestage.teachers.tower import Pixels, Tower
-from onestage.types import Tokens
+from onestage.teachers.tower import Pixels, Tower, split
+from onestage.types import Also, Layer, Tokens
 
 
 @final
@@ -65,12 +67,17 @@ class LibraryTeacher(Teacher):
         return self.tower.joint
 
     @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
         self.width(space)
-        images = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std
-        rows = self.tower.raw(images) if space == "raw" else self.tower.projected(images)
+        images, tower = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std, self.tower
+        last = tower.attention() if also.attention else None
+        with outputs_of(tower.blocks(), also.layers) as outputs, looks_of(last, tower.query_key) as looks:
+            rows = tower.raw(images) if space == "raw" else tower.projected(images)
         cells = torch.arange(rows.patches.shape[1], device=pixels.device).expand(pixels.shape[0], -1)
-        return Tokens(rows.patches, rows.pooled, place_of(cells), self.grid, whole(pixels))
+        tokens = Tokens(rows.patches, rows.pooled, place_of(cells), self.grid, whole(pixels))
+        made = [split(output, tower.prefix) if space == "raw" else tower.lifted(output) for output in outputs]
+        attention = looks[0][:, tower.prefix :] if looks else None
+        return tokens._replace(layers=tuple(Layer(one.patches, one.pooled) for one in made), attention=attention)
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:

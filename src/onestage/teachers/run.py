@@ -11,14 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
-from onestage.roles import Encoder, Predictor, Projector, Space, Teacher
+from onestage.roles import ALONE, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
 from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
-from onestage.types import POOLED, Piece, Tokens, View, Wanted
+from onestage.types import POOLED, Also, Layer, Piece, Tokens, View, Wanted
 
 
 @final
@@ -61,12 +61,18 @@ class RunTeacher(Teacher):
         return self.bundle.joint
 
     @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space) -> Tokens:
+    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
         view = View(to_size(pixels, self.size, "bicubic"), whole(pixels))
-        tokens = self.encoder({"image": Piece(view=view)})
+        tokens = self.encoder({"image": Piece(view=view, layers=also.layers, attention=also.attention)})
         if space == "raw":
             return tokens
         self.width(space)
+        lifted = (self._joint(tokens._replace(rows=one.rows, pooled=one.pooled)) for one in tokens.normed)
+        layers = tuple(Layer(one.rows, one.pooled) for one in lifted)
+        return self._joint(tokens)._replace(layers=layers)
+
+    def _joint(self, tokens: Tokens) -> Tokens:
+        """Rows after the head into the joint space."""
         assert self.head is not None, "a joint width comes with a head"
         if self.projector is not None:
             tokens = self.projector(tokens)

@@ -9,12 +9,14 @@ is the pooled one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.layers.looks import QueryKey
+from onestage.spec import UserError
 from onestage.teachers.resize import Interpolation
 from onestage.types import Grid
 
@@ -45,6 +47,8 @@ class Tower(nn.Module, ABC):
     """Width of the joint space; None where it has none, or no exact place in it for each row."""
     lack: str
     """Why it has no joint rows."""
+    prefix: int
+    """Rows before those of the cells; the first of them is the class token."""
 
     @abstractmethod
     def raw(self, images: Float[Tensor, "b c s s"]) -> Rows:
@@ -53,6 +57,40 @@ class Tower(nn.Module, ABC):
     @abstractmethod
     def projected(self, images: Float[Tensor, "b c s s"]) -> Rows:
         """Rows in the joint space; only where `joint` is a number."""
+
+    @abstractmethod
+    def blocks(self) -> Sequence[nn.Module]:
+        """Its blocks, to be watched; none where it has no row of them."""
+
+    @abstractmethod
+    def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
+        """A block's output in the joint space, as if it were the last block's.
+
+        Raises:
+            UserError: where only the last block's has a place there.
+        """
+
+    @abstractmethod
+    def attention(self) -> nn.Module | None:
+        """The attention of its last block, whose first row is its class token's; None where it cannot be read."""
+
+    @abstractmethod
+    def query_key(self, attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | None) -> QueryKey:
+        """What that attention compares."""
+
+
+def split(output: Float[Tensor, "b n d"], prefix: int) -> Rows:
+    """A block's output as pooled row and cells; without a class token the pooled row is the mean."""
+    patches = output[:, prefix:]
+    return Rows(output[:, 0] if prefix else patches.mean(dim=1), patches)
+
+
+def no_lift(tower: Tower) -> UserError:
+    """What is said where only the last block's rows have a place in the joint space."""
+    return UserError(
+        f"target.blocks: only the last block of {type(tower).__name__} has a place in the space shared with texts; use "
+        "space: raw, or a model pooled by its class token"
+    )
 
 
 def alone(pool: Callable[[Tensor], Tensor], rows: Float[Tensor, "b g d"]) -> Float[Tensor, "b g k"]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
 from jaxtyping import Float
-from open_clip.transformer import VisionTransformer
-from torch import Tensor
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
 
-from onestage.teachers.tower import Rows, Tower, alone
+from onestage.layers.looks import QueryKey, queries_keys
+from onestage.teachers.tower import Rows, Tower, alone, no_lift
 from onestage.types import Grid
 
 
@@ -22,7 +24,7 @@ class ClipTower(Tower):
         self.network: Any = network
         self.grid: Grid = (int(network.grid_size[0]), int(network.grid_size[1]))
         self.width = int(network.class_embedding.shape[0])
-        self.lack = ""
+        self.lack, self.prefix = "", 1
         if network.final_ln_after_pool:
             self.lack = "its norm comes after the mean of its rows (CLIPA), so a row alone has no exact place in it"
         elif network.pool_type not in {"tok", "avg"} or network.proj is None:
@@ -42,6 +44,19 @@ class ClipTower(Tower):
         rows = self.raw(images)
         return Rows(rows.pooled @ self.network.proj, rows.patches @ self.network.proj)
 
+    def blocks(self) -> Sequence[nn.Module]:
+        return blocks_of(self.network)
+
+    def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
+        rows = self.network.ln_post(output) @ self.network.proj
+        return Rows(rows[:, 1:].mean(dim=1) if self.network.pool_type == "avg" else rows[:, 0], rows[:, 1:])
+
+    def attention(self) -> nn.Module | None:
+        return attention_of(self.network)
+
+    def query_key(self, attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | None) -> QueryKey:
+        return queries_keys(attention, rows, rope)
+
 
 @final
 class CocaTower(Tower):
@@ -55,6 +70,7 @@ class CocaTower(Tower):
         self.network: Any = network
         self.grid: Grid = (int(network.grid_size[0]), int(network.grid_size[1]))
         self.width = int(network.class_embedding.shape[0])
+        self.prefix = 1
         exact = network.attn_pool_contrastive is None and network.pool_type == "tok" and network.proj is not None
         self.lack = "" if exact else "its attention pool has two stages, so a row alone has no exact place in it"
         self.joint = int(self.network.proj.shape[1]) if exact else None
@@ -67,6 +83,18 @@ class CocaTower(Tower):
         rows = self.raw(images)
         everything = torch.cat([rows.pooled.unsqueeze(1), rows.patches], dim=1)
         return Rows(self._pool(everything), alone(self._pool, rows.patches))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return blocks_of(self.network)
+
+    def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
+        raise no_lift(self)
+
+    def attention(self) -> nn.Module | None:
+        return attention_of(self.network)
+
+    def query_key(self, attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | None) -> QueryKey:
+        return queries_keys(attention, rows, rope)
 
     def _pool(self, normed: Float[Tensor, "b n d"]) -> Float[Tensor, "b k"]:
         """What the first query reads: the others serve the captions."""
@@ -82,3 +110,14 @@ def blocks(network: VisionTransformer, images: Float[Tensor, "b c s s"]) -> Floa
         images, indices=1, output_fmt="NLC", output_extra_tokens=True, intermediates_only=True
     )
     return torch.cat([answer["image_intermediates_prefix"][-1], answer["image_intermediates"][-1]], dim=1)
+
+
+def blocks_of(network: Any) -> Sequence[nn.Module]:
+    """The blocks of open_clip's tower, whose outputs have the batch first."""
+    return list(network.transformer.resblocks) if network.transformer.batch_first else []
+
+
+def attention_of(network: Any) -> nn.Module | None:
+    """The attention of its last block, where it is torch's."""
+    found = [block.attn for block in blocks_of(network) if isinstance(block, ResidualAttentionBlock)]
+    return found[-1] if found and isinstance(found[-1], nn.MultiheadAttention) else None

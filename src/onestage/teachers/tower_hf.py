@@ -5,13 +5,15 @@ Facts that differ between them: CLIP's last state is before its final norm, SigL
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, final
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from onestage.layers.looks import QueryKey
 from onestage.spec import UserError
-from onestage.teachers.tower import Rows, Tower, alone
+from onestage.teachers.tower import Rows, Tower, alone, no_lift, split
 from onestage.types import Grid
 
 Pooling = Literal["class token", "attention", "class token, no texts"]
@@ -52,3 +54,19 @@ class HfTower(Tower):
         if self.pooling == "attention":
             return Rows(rows.pooled, alone(self.network.head, rows.patches))
         return Rows(self.projection(rows.pooled), self.projection(rows.patches))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        return [] if self.pooling == "class token, no texts" else list(self.network.encoder.layers)
+
+    def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
+        if self.pooling != "class token":
+            raise no_lift(self)
+        return split(self.projection(self.network.post_layernorm(output)), self.prefix)
+
+    def attention(self) -> nn.Module | None:
+        return self.network.encoder.layers[-1].self_attn if self.pooling == "class token" else None
+
+    def query_key(self, attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | None) -> QueryKey:
+        heads = (attention.num_heads, attention.head_dim)
+        query, key = (side(rows).unflatten(2, heads).transpose(1, 2) for side in (attention.q_proj, attention.k_proj))
+        return query, key, attention.scale

@@ -5,6 +5,7 @@ open_clip's `TimmModel` is a trunk of timm and a head of its own after it; a pla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -14,8 +15,9 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from onestage.layers.looks import QueryKey, queries_keys, readable
 from onestage.spec import UserError
-from onestage.teachers.tower import Rows, Tower, alone
+from onestage.teachers.tower import Rows, Tower, alone, no_lift, split
 from onestage.types import Grid
 
 NO_TEXTS = "timm's models come without texts; the same weights as open_clip: or hf: have them"
@@ -54,6 +56,26 @@ class TimmTower(Tower):
         if self.trunk.attn_pool is None:
             return Rows(pooled, self._project(patches))
         return Rows(pooled, alone(lambda row: self._project(self.trunk.attn_pool(row)), patches))
+
+    def blocks(self) -> Sequence[nn.Module]:
+        if not isinstance(self.trunk, (VisionTransformer, Eva)):
+            return []
+        found: Any = self.trunk.blocks
+        return list(found)
+
+    def lifted(self, output: Float[Tensor, "b n d"]) -> Rows:
+        if self.trunk.global_pool != "token":
+            raise no_lift(self)
+        return split(self._project(self.trunk.norm(output)), self.prefix)
+
+    def attention(self) -> nn.Module | None:
+        blocks = self.blocks() if self.prefix else []
+        last: Any = blocks[-1] if blocks else None
+        found = None if last is None else last.attn
+        return found if readable(found) else None
+
+    def query_key(self, attention: Any, rows: Float[Tensor, "b n d"], rope: Tensor | None) -> QueryKey:
+        return queries_keys(attention, rows, rope)
 
     def _project(self, rows: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
         assert self.head is not None, "a tower with a joint space has a head"

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from onestage.views.attentive import Attentive
 from onestage.views.colour import Colour
 from onestage.views.crop import Crop
 from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
@@ -19,14 +20,19 @@ from onestage.views.resize import Resize
 ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
 """Every view a recipe can name."""
 
-HideSpec = Annotated[Random | Block | BlockReversed | Units, Field(discriminator="kind")]
+DrawnSpec = Annotated[Random | Block | BlockReversed | Units, Field(discriminator="kind")]
+"""Every way of hiding that needs nothing but the grid."""
+
+HideSpec = Annotated[Random | Block | BlockReversed | Units | Attentive, Field(discriminator="kind")]
 """Every way of hiding a recipe can name."""
 
 __all__ = [
+    "Attentive",
     "Block",
     "BlockReversed",
     "Colour",
     "Crop",
+    "DrawnSpec",
     "HideSpec",
     "Random",
     "Resize",

@@ -12,9 +12,9 @@ from torch import Tensor
 from onestage.objective import Ask
 from onestage.roles import Space, Teacher
 from onestage.teachers.serving.spec import Serving
-from onestage.types import Place, Tokens
+from onestage.types import Also, Layer, Place, Tokens
 
-Forward = Callable[[Float[Tensor, "b c h w"], Space], Tokens]
+Forward = Callable[[Float[Tensor, "b c h w"], Space, Also], Tokens]
 
 
 @final
@@ -45,19 +45,24 @@ class Portions:
     def _portion(self, ask: Ask, pixels: Float[Tensor, "b c h w"], most: int) -> Tokens:
         missing = most - pixels.shape[0]
         if not (self.compiled and missing):  # compiled, each other size would be compiled anew
-            return self._forward[ask.encoder](pixels, ask.space)
+            return self._forward[ask.encoder](pixels, ask.space, ask.also)
         filled = torch.cat([pixels, pixels[-1:].expand(missing, -1, -1, -1)])
-        return each(self._forward[ask.encoder](filled, ask.space), lambda tensor: tensor[:-missing])
+        return each(self._forward[ask.encoder](filled, ask.space, ask.also), lambda tensor: tensor[:-missing])
 
 
 def each(tokens: Tokens, change: Callable[[Tensor], Tensor]) -> Tokens:
     """Tokens whose tensors are all changed alike; their geometry is left to whoever knows the view."""
-    return Tokens(
-        change(tokens.rows), change(tokens.pooled), Place(*map(change, tokens.place)), tokens.grid, geometry=None
-    )
+    rows, pooled, place = change(tokens.rows), change(tokens.pooled), Place(*map(change, tokens.place))
+    layers = tuple(Layer(*map(change, layer)) for layer in tokens.layers)
+    attention = None if tokens.attention is None else change(tokens.attention)
+    return Tokens(rows, pooled, place, tokens.grid, geometry=None, layers=layers, attention=attention)
 
 
 def _joined(made: list[Tokens]) -> Tokens:
     place = Place(*(torch.cat(parts) for parts in zip(*(one.place for one in made), strict=True)))
     rows, pooled = torch.cat([one.rows for one in made]), torch.cat([one.pooled for one in made])
-    return Tokens(rows, pooled, place, made[0].grid, geometry=None)
+    blocks = zip(*(one.layers for one in made), strict=True)
+    layers = tuple(Layer(*map(torch.cat, zip(*block, strict=True))) for block in blocks)
+    looks = [one.attention for one in made if one.attention is not None]
+    attention = torch.cat(looks) if looks else None
+    return Tokens(rows, pooled, place, made[0].grid, geometry=None, layers=layers, attention=attention)

@@ -22,6 +22,7 @@ from onestage.teachers.serving.ring import Ring
 from onestage.teachers.serving.server import LiveServer, ReplayServer, Server, StoreServer
 from onestage.teachers.serving.spec import Live, Serving, Stored
 from onestage.teachers.serving.store import Store
+from onestage.types import Also
 from onestage.views import ViewSpec
 
 
@@ -65,7 +66,7 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         place: a folder for what is kept; None keeps nothing, and teachers answer live about the same views.
 
     Raises:
-        UserError: when answers are to be kept and there is no teacher.
+        UserError: when answers are to be kept and there is no teacher, or it is asked for more than rows.
     """
     portions = Portions(setting.teachers, serving, setting.precision, setting.device)
     live = LiveServer(portions)
@@ -74,6 +75,12 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(Fresh(), live)
     if not setting.asks:
         raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
+    beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also()})
+    if beside:
+        raise UserError(
+            f"serving.mode: {mode.kind} keeps rows alone, but this method also asks '{beside[0]}' for outputs of its "
+            "blocks or for its attention; use mode: live"
+        )
     if isinstance(mode, Stored):
         store = open_store(Path(mode.folder), setting)
         return Served(FromStore(setting.seen, store), StoreServer(portions, store))

@@ -12,6 +12,13 @@ from onestage.evaluation.features import answers, device_of, labelled
 from onestage.evaluation.labels import check_pair, class_count
 from onestage.roles import Source, Teacher
 
+SPLITS = {
+    "scenes": "scenes:test",
+    "scenes:train": "scenes:test",
+    "digits": "digits:test",
+    "digits:train": "digits:test",
+}
+"""What built-in training data are judged on."""
 POOLS: tuple[Pool, ...] = ("cls", "mean")
 
 
@@ -37,7 +44,7 @@ def probe(model: Teacher, train: Source, data: Source, limit: int) -> Probed:
     Raises:
         UserError: when the sources have no labels, or do not fit one another.
     """
-    check_pair(data, train, "bench table")
+    check_pair(data, train, "linear and kNN probes")
     known, test = _both(model, train, limit), _both(model, data, limit)
     classes = class_count(data, known["cls"], test["cls"])
     linear = {pool: Linear().judge(known[pool], test[pool], classes, device_of(model)) for pool in POOLS}
