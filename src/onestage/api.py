@@ -13,6 +13,7 @@ import onestage
 from onestage import pretraining
 from onestage import recipes as named
 from onestage.api_data import data_check as data_check
+from onestage.api_data import data_cut as data_cut
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
 from onestage.api_data import data_show as data_show

@@ -1,4 +1,4 @@
-"""The verb `data` as functions: data_show, data_index, data_check, data_pack."""
+"""The verb `data` as functions: data_show, data_index, data_check, data_pack, data_cut."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onestage.data import is_shards, open_source
+from onestage.data.cut import Cut, cut
 from onestage.data.pack import Packed, pack
 from onestage.data.patterns import files_named
 from onestage.data.shard_index import Index
@@ -99,6 +100,22 @@ def data_pack(
             shown[total].update(done)
 
         return pack(opened, Path(out), size, shard_mb, _processes(workers), tell)
+
+
+def data_cut(source: str, *, out: str | Path, size: int | None = None, workers: int | None = None) -> Cut:
+    """Cut the clips of a source of videos into files; typed again after an interruption, it goes on where it was.
+
+    Args:
+        size: frames whose shorter side is longer are brought down to it.
+
+    Raises:
+        UserError: when the source cannot be opened or has no clips, or the folder cannot be used.
+    """
+    if size is not None and size < 2:
+        raise UserError(f"data cut: --size {size} must be above 1")
+    opened = open_source(source)
+    with Progress(len(opened)) as progress:
+        return cut(opened, Path(out), size, _processes(workers), lambda done, total: progress.update(done))
 
 
 def _summary(index: Index) -> Iterator[str]:

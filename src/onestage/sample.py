@@ -58,6 +58,10 @@ class Clip(ABC):
     """Seconds from the start of the video; a frame belongs to a clip where start <= time < stop."""
 
     @abstractmethod
+    def middle(self) -> float:
+        """A time half way, without decoding."""
+
+    @abstractmethod
     def times(self) -> tuple[float, ...]:
         """Of all its frames, in seconds from the start of the video, in order."""
 

@@ -32,15 +32,15 @@ def trained(recipe: Recipe | Chain, run: Path, file: Path) -> Cost:
     Raises:
         UserError: when the run fails, with what it said.
     """
-    command = [sys.executable, "-m", "onestage", "pretrain"]
-    if (run / "run.yaml").exists() or is_chain(run):
-        command += ["--resume", str(run)]
-    else:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not ((run / "run.yaml").exists() or is_chain(run)):
         write_atomic(file, to_yaml(recipe))
-        command += [str(file), "--out", str(run)]
     log = file.with_suffix(".log")
-    with log.open("ab") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+    command = [sys.executable, "-m", "onestage.bench.child", str(file), str(run)]
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output) as process,
+    ):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -24,6 +24,7 @@ HELP = """onestage: multimodal visual pre-training in one stage, on one objectiv
   onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn, linear, classify or dense-probe
   onestage report RUN [RUN ...]                       one HTML file of a run, or of several beside one another
   onestage data index|check|pack SRC                  tar shards: index, verify, make (--out DIR)
+  onestage data cut SRC --out DIR                     the clips of a source of videos as files
   onestage bench CASE [--data SRC]                    figures of this machine, as JSON lines (onestage ls benches)
 
 RECIPE is a name (onestage ls recipes) or a YAML file; any setting of it can be given as --path.to.setting VALUE.

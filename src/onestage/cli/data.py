@@ -1,4 +1,4 @@
-"""The verb about data: data show, data index, data check, data pack."""
+"""The verb about data: data show, index, check, pack and cut."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from onestage.cli.verb import Settings, Verb
 class Data(Verb):
     """show: what a source holds, and with --out ten of its samples as a picture. index: make the indexes of tar
     shards. check: decode every sample, and check every byte of shards; exit code 1 where any is bad. pack: write any
-    source as tar shards; typed again after an interruption, it goes on.
+    source as tar shards; cut: write the clips of a source of videos as files. Typed again after an interruption, both
+    go on.
     """
 
-    action: Positional[Literal["show", "index", "check", "pack"]]
+    action: Positional[Literal["show", "index", "check", "pack", "cut"]]
     """what to do"""
     source: Positional[str]
     """the data: shards/{000..127}.tar, a folder, scenes or digits"""
     out: str | None = None
-    """pack: the folder of the shards; show: a PNG file for ten samples"""
+    """pack: the folder of the shards; cut: of the clips; show: a PNG file for ten samples"""
     look: int = 1000
     """show: samples that are looked at, spread over the source"""
     size: int | None = None
-    """pack: bring pictures whose shorter side is longer down to so many pixels"""
+    """pack, cut: bring pictures whose shorter side is longer down to so many pixels"""
     shard_mb: float = 256.0
     """pack: size of a shard in 10^6 bytes, about"""
     workers: int | None = None
@@ -43,6 +44,8 @@ class Data(Verb):
                 return self._check()
             case "pack":
                 return self._pack()
+            case "cut":
+                return self._cut()
 
     def _show(self) -> int:
         from onestage import api
@@ -78,4 +81,15 @@ class Data(Verb):
         lost = f"; {packed.bad} are bad, listed in {self.out}/quarantine.jsonl" if packed.bad else ""
         left = f"; shards do not hold their {' and '.join(packed.left_out)}" if packed.left_out else ""
         print(f"{packed.samples} samples in {packed.shards} shards in {self.out}{lost}{left}")
+        return 0
+
+    def _cut(self) -> int:
+        from onestage import api
+        from onestage.spec import UserError
+
+        if self.out is None:
+            raise UserError("data cut: --out DIR is missing, the folder of the clips")
+        made = api.data_cut(self.source, out=self.out, size=self.size, workers=self.workers)
+        lost = f"; {made.bad} are bad, listed in {self.out}/quarantine.jsonl" if made.bad else ""
+        print(f"{made.clips} clips in {self.out}{lost}; they are a source: video:{self.out}")
         return 0

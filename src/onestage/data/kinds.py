@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from onestage.data import coco, hub, masks, parquet, statements, voc, vqa, yolo
+from onestage.data import coco, hub, masks, parquet, statements, videos, voc, vqa, yolo
 from onestage.data.keys import Keys
 from onestage.roles import Source
 
@@ -30,6 +30,7 @@ KINDS: dict[str, Kind] = {
     vqa.PREFIX: Kind(vqa.FORM, vqa.ABOUT, vqa.open_vqa),
     statements.NLVR2: Kind(statements.NLVR2_FORM, statements.NLVR2_ABOUT, statements.open_nlvr2),
     statements.SNLI_VE: Kind(statements.SNLI_VE_FORM, statements.SNLI_VE_ABOUT, statements.open_snli_ve),
+    videos.PREFIX: Kind(videos.FORM, videos.ABOUT, videos.open_videos),
     hub.PREFIX: Kind(
         hub.FORM,
         "a data set of the hub, or a folder that its library saved, through datasets",

@@ -1,4 +1,4 @@
-"""Images that annotations name without folder or ending, as the numbers of VQA, NLVR2 and Flickr30K do."""
+"""Files that annotations name without folder or ending, as VQA, NLVR2, Flickr30K and HD-VILA do."""
 
 from __future__ import annotations
 
@@ -12,32 +12,35 @@ from onestage.spec import UserError
 
 
 @final
-class NamedImages:
-    """The images of a folder and its sub-folders, by their names without ending.
+class Named:
+    """The images (or videos) of a folder and its sub-folders, by their names without ending.
 
     Raises:
-        UserError: when the folder cannot be read, or has no images.
+        UserError: when the folder cannot be read, or has none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, what: str = "images", endings: frozenset[str] = EXTENSIONS) -> None:
         self.folder = folder
         self._files: dict[str, str] = {}
         self._twice: dict[str, str] = {}
         try:
             for file in names_in(folder):
-                if ending(file) in EXTENSIONS:
+                if ending(file) in endings:
                     name = file.rpartition("/")[2][: -len(ending(file))]
                     (self._twice if name in self._files else self._files)[name] = file
         except OSError as error:
             raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
         if not self._files:
-            raise UserError(f"{folder}: no images in it; images end in {' '.join(sorted(EXTENSIONS))}")
+            raise UserError(f"{folder}: no {what} in it; {what} end in {' '.join(sorted(endings))}")
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._files
 
     def file(self, *names: str) -> str:
         """The path inside the folder of the first of several names that is there; the last name where none is.
 
         Raises:
-            UserError: when two images have that name.
+            UserError: when two files have that name.
         """
         name = next((name for name in names if name in self._files), names[-1])
         if name in self._twice:

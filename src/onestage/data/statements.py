@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, final
 from onestage.data.annotated import fingerprint_of, needed
 from onestage.data.described import json_rows
 from onestage.data.entries import Strings
-from onestage.data.named import NamedImages, picture
+from onestage.data.named import Named, picture
 from onestage.data.paths import paths_of
 from onestage.roles import Source
 from onestage.sample import Sample, Statement
@@ -98,7 +98,7 @@ def _opened(
     text: str, paths: str, form: str, read: Callable[[str, dict[str, Any]], Row], verdicts: tuple[str, ...]
 ) -> Statements:
     folder, file = paths_of(text, paths, form, ("folder", "file"))
-    images, packed, files = NamedImages(folder), Strings(), Strings()
+    images, packed, files = Named(folder), Strings(), Strings()
     captioned = False
     try:
         for number, told in enumerate(json_rows(file), start=1):

@@ -13,7 +13,7 @@ from typing import Any, final
 
 from onestage.data.annotated import fingerprint_of, listed, needed, read_json
 from onestage.data.entries import Strings
-from onestage.data.named import NamedImages, picture
+from onestage.data.named import Named, picture
 from onestage.data.paths import paths_of
 from onestage.roles import Source
 from onestage.sample import Question, Sample
@@ -62,7 +62,7 @@ def open_vqa(text: str) -> Vqa:
     told = read_json(files[0])
     asked = listed(files[0], told, "questions", 'VQA\'s questions, {"questions": [{image_id, question_id, question}]}')
     answers = _answers(files[1]) if len(files) > 1 else {}
-    images = NamedImages(folder)
+    images = Named(folder)
     rows: dict[str, list[Any]] = {}
     answered = 0
     for number, one in enumerate(asked):
