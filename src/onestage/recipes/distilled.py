@@ -132,7 +132,7 @@ def fd_l14() -> Recipe:
 
 
 def vqkd_b16() -> Recipe:
-    """VQ-KD with ViT-B/16 from CLIP-B/16, the tokenizer of BEiT v2 (arXiv:2208.06366, appendix; microsoft/unilm, beit2).
+    """VQ-KD with ViT-B/16 from CLIP-B/16, the tokenizer of BEiT v2 (arXiv:2208.06366, appendix; microsoft/unilm).
 
     Data: ImageNet-1K. Command: onestage pretrain vqkd_b16 --data IMAGENET/train
     --teacher open_clip:ViT-B-16-quickgelu/FILE --out runs/vqkd_b16
@@ -146,9 +146,7 @@ def vqkd_b16() -> Recipe:
         models={"student": Vit(arch="vit_base_patch16_224", size=224, init="beit", normalise="half")},
         batch=512,
         epochs=100,
-        optimiser=Optimiser(
-            groups={"all": Group(lr=5e-5, betas=(0.9, 0.99), weight_decay=1e-4)}, reference_batch=512
-        ),
+        optimiser=Optimiser(groups={"all": Group(lr=5e-5, betas=(0.9, 0.99), weight_decay=1e-4)}, reference_batch=512),
         schedule=Cosine(warmup=10 / 100, end=1e-5),
     )
 

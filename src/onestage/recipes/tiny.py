@@ -126,7 +126,12 @@ def _asks_for_hidden(method: Method) -> bool:
 
 def _small(method: Method) -> Method:
     """Small decoders and quick averages in place of a paper's; everything else is the row's own."""
-    lean: dict[str, PredictorSpec] = {"decoder": DECODER, "relative": RELATIVE, "prompting": PROMPTING, "quantised": QUANTISED}
+    lean: dict[str, PredictorSpec] = {
+        "decoder": DECODER,
+        "relative": RELATIVE,
+        "prompting": PROMPTING,
+        "quantised": QUANTISED,
+    }
     encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
         name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
