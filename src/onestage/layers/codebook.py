@@ -3,7 +3,7 @@
     c(z) = argmin_k |z - e_k|,    e_k <- unit(decay e_k + (1 - decay) unit(sum of the z that chose k))
 
 A row goes on as its code, and its gradient passes as if nothing had happened (straight through, arXiv:1711.00937).
-Codes move by what their rows were, not by gradients: what a step chose is summed over all ranks, and committed after it.
+Codes move by what their rows were, not by gradients: what a step chose is summed over all ranks, committed after it.
 BEiT v2's code draws the first codes by k-means on the first batch of every rank, each by itself. Here they are drawn on
 the sphere, and a code that has had next to no rows for long moves to a row that its own code stands for badly, the same
 on every rank: code books that collapse are what people report of the released code.
