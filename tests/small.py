@@ -11,7 +11,7 @@ from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Relative
+from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
@@ -48,6 +48,7 @@ def lean(method: Method) -> Method:
         "decoder": Decoder(width=32, depth=1, heads=2),
         "relative": Relative(width=32, depth=1, heads=2),
         "prompting": Prompting(width=32, depth=1, heads=2),
+        "quantised": Quantised(codes=24, values=8, width=32, heads=2),
     }
     terms = {
         name: dataclasses.replace(term, predictor=_thin(decoders.get(term.predictor.kind, term.predictor)))
@@ -55,7 +56,7 @@ def lean(method: Method) -> Method:
     }
     for name, term in terms.items():
         if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
-            terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=1024))
+            terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
     narrow = {"blocks": Blocks(depth=1, heads=2)}
     projectors = {
         name: dataclasses.replace(one, hidden=24, out=16) if isinstance(one, Mlp) else narrow[one.kind]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onestage.data import KINDS
 from onestage.methods import METHODS
 from onestage.recipes import names
 
@@ -34,3 +35,8 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
     assert [target for target in targets if target and not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+def test_the_page_of_data_has_every_kind_of_source() -> None:
+    text = (DOCS / "data.md").read_text(encoding="utf-8")
+    assert [prefix for prefix in KINDS if f"`{prefix}" not in text] == []

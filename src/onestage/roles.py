@@ -185,6 +185,26 @@ class Predictor(nn.Module, ABC):
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]: ...
 
 
+class Committing(Predictor, ABC):
+    """A predictor with a state that changes after steps, and a cost of its own beside the term's likelihood."""
+
+    @abstractmethod
+    def cost(self) -> Float[Tensor, "b g"]:
+        """The cost of every row of the last guess; its mean is added to the term."""
+
+    @abstractmethod
+    def perplexity(self) -> Float[Tensor, ""]:
+        """Over how many alternatives its state is spread, to be watched."""
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """Commit what changes after an optimiser's step."""
+
+    @abstractmethod
+    def after_skip(self) -> None:
+        """Forget what a skipped step would have committed."""
+
+
 class Likelihood(nn.Module, ABC):
     """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32.
 

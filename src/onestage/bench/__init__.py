@@ -8,12 +8,14 @@ from typing import Any
 from onestage.bench.loader import LoaderBench
 from onestage.bench.masks import MasksBench
 from onestage.bench.table import TableBench
+from onestage.bench.teacher import TeacherBench
 from onestage.spec import UserError, fields_of, from_plain, suggest
 
-CASES: dict[str, type[LoaderBench | MasksBench | TableBench]] = {
+CASES: dict[str, type[LoaderBench | MasksBench | TableBench | TeacherBench]] = {
     "loader": LoaderBench,
     "masks": MasksBench,
     "table": TableBench,
+    "teacher": TeacherBench,
 }
 """Every case by the name that users type; the first line of its docstring says what it measures."""
 

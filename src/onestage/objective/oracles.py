@@ -36,6 +36,7 @@ PARTS: dict[str, str] = {
     "predictor aligned": "test_aligned_is_a_mix_of_blocks",
     "predictor block": "test_block_is_umts_head",
     "predictor prompting": "test_prompting_updates_hidden_rows_alone",
+    "predictor quantised": "test_quantised_is_bottleneck_codes_and_decoder",
     "likelihood gaussian": "test_gaussian_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann batch": "test_batch_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
@@ -65,6 +66,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
         "test_uta_student_flops_follow_the_kept_tokens",
     ),
+    "vqkd": ("test_codes_move_as_the_slow_formula_says", "test_dead_codes_are_revived"),
 }
 """Tests of whole rows."""
 

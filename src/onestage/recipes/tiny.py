@@ -16,7 +16,7 @@ from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
 from onestage.likelihood import Boltzmann, LikelihoodSpec
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
-from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Relative
+from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
 
@@ -44,6 +44,7 @@ TEXT = ClipText(joint=64, width=64, depth=2, heads=2, context=24)
 DECODER = Decoder(width=64, depth=2, heads=2)
 RELATIVE = Relative(width=64, depth=2, heads=2)
 PROMPTING = Prompting(width=64, depth=2, heads=2)
+QUANTISED = Quantised(codes=256, values=16, width=64, heads=2)
 OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
 
@@ -126,7 +127,12 @@ def _asks_for_hidden(method: Method) -> bool:
 
 def _small(method: Method) -> Method:
     """Small decoders and quick averages in place of a paper's; everything else is the row's own."""
-    lean: dict[str, PredictorSpec] = {"decoder": DECODER, "relative": RELATIVE, "prompting": PROMPTING}
+    lean: dict[str, PredictorSpec] = {
+        "decoder": DECODER,
+        "relative": RELATIVE,
+        "prompting": PROMPTING,
+        "quantised": QUANTISED,
+    }
     encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
         name: dataclasses.replace(
