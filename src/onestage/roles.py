@@ -159,15 +159,8 @@ class Projector(nn.Module, ABC):
     def forward(self, tokens: Tokens) -> Tokens: ...
 
 
-class TargetMaker(nn.Module, ABC):
-    """Turns what a target is made of into z_y."""
-
-    width: int
-
-    @abstractmethod
-    def forward(
-        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
-    ) -> Target: ...
+class Stateful(ABC):
+    """What changes with the steps of a run, and only with those that are taken."""
 
     @abstractmethod
     def after_step(self) -> None:
@@ -178,6 +171,17 @@ class TargetMaker(nn.Module, ABC):
         """Forget what a skipped step would have committed."""
 
 
+class TargetMaker(nn.Module, Stateful, ABC):
+    """Turns what a target is made of into z_y."""
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
+    ) -> Target: ...
+
+
 class Predictor(nn.Module, ABC):
     """f_psi: guesses the wanted target rows from z_x, knowing both geometries."""
 
@@ -185,7 +189,7 @@ class Predictor(nn.Module, ABC):
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]: ...
 
 
-class Committing(Predictor, ABC):
+class Committing(Predictor, Stateful, ABC):
     """A predictor with a state that changes after steps, and a cost of its own beside the term's likelihood."""
 
     @abstractmethod
@@ -196,16 +200,8 @@ class Committing(Predictor, ABC):
     def perplexity(self) -> Float[Tensor, ""]:
         """Over how many alternatives its state is spread, to be watched."""
 
-    @abstractmethod
-    def after_step(self) -> None:
-        """Commit what changes after an optimiser's step."""
 
-    @abstractmethod
-    def after_skip(self) -> None:
-        """Forget what a skipped step would have committed."""
-
-
-class Likelihood(nn.Module, ABC):
+class Likelihood(nn.Module, Stateful, ABC):
     """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32.
 
     Of several processes each sees its own rows, and returns what makes the mean over ranks the loss of the global
@@ -222,14 +218,6 @@ class Likelihood(nn.Module, ABC):
     def candidates(self, target: Target) -> int:
         """Over how many candidates the likelihood is normalised; 0 where it is a density. ln of it minus the loss
         bounds the mutual information from below, in nats."""
-
-    @abstractmethod
-    def after_step(self) -> None:
-        """Commit what changes after an optimiser's step."""
-
-    @abstractmethod
-    def after_skip(self) -> None:
-        """Forget what a skipped step would have committed."""
 
 
 class Regulariser(nn.Module, ABC):
