@@ -112,7 +112,8 @@ def two_directions(name: str) -> tuple[Objective, list[tuple[Tensor, Tensor]], f
     objective.training_mode()
     represented = objective.represent(batch, {})
     pairs = [
-        (represented.guesses[key][:, 0].detach().double(), represented.targets[key].rows[:, 0].double()) for key in method.terms
+        (represented.guesses[key][:, 0].detach().double(), represented.targets[key].rows[:, 0].double())
+        for key in method.terms
     ]
     assert not any(target.requires_grad for _, target in pairs)
     return objective, pairs, objective.score(represented).total.item()
