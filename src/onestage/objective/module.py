@@ -69,7 +69,8 @@ class Objective(nn.Module):
             width = self.projectors.width(term, student)
             maker = build_target(method, term, width, built, teachers, classes)
             self.targets[name] = maker
-            self.predictors[name] = term.predictor.build(width, maker.width, grid)
+            if term.shares is None:
+                self.predictors[name] = term.predictor.build(width, maker.width, grid)
             self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
@@ -185,7 +186,7 @@ class Objective(nn.Module):
 
     def predictor(self, term: str) -> Predictor:
         """The predictor of a term."""
-        module = self.predictors[term]
+        module = self.predictors[self.method.terms[term].shares or term]
         assert isinstance(module, Predictor)
         return module
 

@@ -13,11 +13,12 @@ from onestage.predictors.mlp import MLP, MLPPredictor
 from onestage.predictors.prompting import Prompting, PromptingPredictor
 from onestage.predictors.quantised import Quantised, QuantisedPredictor
 from onestage.predictors.relative import Relative, RelativePredictor
+from onestage.predictors.same import Same, SamePredictor
 
 OfBlocks = Aligned | Block
 """Predictors that read outputs of single blocks; `of` says of how many of the last."""
 PredictorSpec = Annotated[
-    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised, Discriminator("kind")
+    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same, Discriminator("kind")
 ]
 
 __all__ = [
@@ -39,4 +40,6 @@ __all__ = [
     "QuantisedPredictor",
     "Relative",
     "RelativePredictor",
+    "Same",
+    "SamePredictor",
 ]

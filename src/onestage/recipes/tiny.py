@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from onestage.encoders import ClipText, EncoderSpec, Vit
+from onestage.encoders import ClipText, EncoderSpec, Mlp, ProjectorSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
+from onestage.likelihood import Boltzmann, LikelihoodSpec
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
-from onestage.predictors import Decoder, PredictorSpec, Prompting, Quantised, Relative
+from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
 
@@ -134,11 +135,32 @@ def _small(method: Method) -> Method:
     }
     encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
-        name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
+        name: dataclasses.replace(
+            term,
+            predictor=_thin(lean.get(term.predictor.kind, term.predictor)),
+            likelihood=_short(term.likelihood),
+        )
         for name, term in method.terms.items()
     }
-    projectors = {name: dataclasses.replace(one, heads=2) for name, one in method.projectors.items()}
+    projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, encoders=encoders, terms=terms, projectors=projectors)
+
+
+def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
+    if isinstance(projector, Mlp):
+        return dataclasses.replace(projector, hidden=min(projector.hidden, 512), out=min(projector.out, 256))
+    return dataclasses.replace(projector, heads=2)
+
+
+def _thin(predictor: PredictorSpec) -> PredictorSpec:
+    wide = isinstance(predictor, MLP) and predictor.hidden is not None
+    return dataclasses.replace(predictor, hidden=min(predictor.hidden or 0, 512)) if wide else predictor
+
+
+def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
+    """A queue that is shorter than the data."""
+    queued = isinstance(likelihood, Boltzmann) and likelihood.over == "queue"
+    return dataclasses.replace(likelihood, size=min(likelihood.size, 4096)) if queued else likelihood
 
 
 def _follows(role: EncoderRole) -> EncoderRole:
