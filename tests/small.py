@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from onestage.encoders import ClipText, Vit
+from onestage.encoders import Blocks, ClipText, Mlp, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.likelihood import Gaussian
+from onestage.likelihood import Boltzmann, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Decoder, Linear, Prompting, Relative
+from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
@@ -48,13 +48,26 @@ def lean(method: Method) -> Method:
         "decoder": Decoder(width=32, depth=1, heads=2),
         "relative": Relative(width=32, depth=1, heads=2),
         "prompting": Prompting(width=32, depth=1, heads=2),
+        "quantised": Quantised(codes=24, values=8, width=32, heads=2),
     }
     terms = {
-        name: dataclasses.replace(term, predictor=decoders.get(term.predictor.kind, term.predictor))
+        name: dataclasses.replace(term, predictor=_thin(decoders.get(term.predictor.kind, term.predictor)))
         for name, term in method.terms.items()
     }
-    projectors = {name: dataclasses.replace(one, depth=1, heads=2) for name, one in method.projectors.items()}
+    for name, term in terms.items():
+        if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
+            terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
+    narrow = {"blocks": Blocks(depth=1, heads=2)}
+    projectors = {
+        name: dataclasses.replace(one, hidden=24, out=16) if isinstance(one, Mlp) else narrow[one.kind]
+        for name, one in method.projectors.items()
+    }
     return dataclasses.replace(method, terms=terms, projectors=projectors)
+
+
+def _thin(predictor: PredictorSpec) -> PredictorSpec:
+    wide = isinstance(predictor, MLP) and predictor.hidden is not None
+    return dataclasses.replace(predictor, hidden=24) if wide else predictor
 
 
 def small(row: str, **changes: Any) -> Recipe:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Gaussian
+from onestage.likelihood import Boltzmann, CrossCorrelation, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -81,6 +81,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         if likelihood.temperature_is == "learned" or likelihood.over == "queue":
             return None
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
+    if isinstance(likelihood, CrossCorrelation):
+        return None
     if likelihood.form == "cosine":
         return 0.0, 0.4
     if isinstance(term.target, Hog):
@@ -106,6 +108,7 @@ def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
     objective, batch, answers = objective_for(method), batch_for(method), answers_for(method)
     objective.training_mode()
     optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=2e-3)
+    queued = any(isinstance(t.likelihood, Boltzmann) and t.likelihood.over == "queue" for t in method.terms.values())
     seen: list[float] = []
     for step in range(8):
         optimiser.zero_grad()
@@ -115,7 +118,10 @@ def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
         assert losses.total.dtype == torch.float32
         losses.total.backward()
         optimiser.step()
-        objective.after_step(step, 8)
+        if queued:  # of one batch, a queue would hold its own targets as wrong answers
+            objective.after_skip()
+        else:
+            objective.after_step(step, 8)
         seen.append(losses.total.item())
     assert math.isfinite(seen[-1]) and seen[-1] < seen[0]
 

@@ -121,6 +121,7 @@ def test_an_image_without_annotations_is_a_sample_and_ids_are_put_in_order(tmp_p
     first, second = source[0], source[1]
     assert (first.boxes, first.box_labels, first.box_areas) == (((1, 2, 4, 6.5),), (1,), (9.5,))
     assert (second.key, second.boxes, second.instances) == ("deep/b.png", (), None)
+    assert len(open_source(written(tmp_path, annotations=None))) == 2
     assert first.instances is None, "without a segmentation there is no mask"
 
 

@@ -14,10 +14,11 @@ from loading import made, sized
 from onestage.data import Mixture, Scenes, open_source
 from onestage.data.adapted import FIELDS, Adapted
 from onestage.data.options import Options
+from onestage.data.verify import verify
 from onestage.engine.texts import in_turn
 from onestage.roles import BadSample, Source
 from onestage.spec import UserError
-from shards import write_tar
+from shards import captioned, write_tar
 
 
 def image(path: Path) -> None:
@@ -94,6 +95,17 @@ def test_keys_of_shards(tmp_path: Path) -> None:
     assert keyed.fingerprint() != open_source(shards).fingerprint()
     told = refused(f"{shards}?text=caption")
     assert "nothing is called 'caption'" in told and "alt, group, json, many, png, small.png, text, title, txt" in told
+
+
+def test_shards_with_options_are_checked_to_the_byte(tmp_path: Path) -> None:
+    shard = write_tar(tmp_path / "a.tar", captioned(0, 4))
+    named = open_source(f"{shard}?keeps=none&captions=all")
+    assert verify(named, 0, lambda done, total: None) == []
+    content = bytearray(shard.read_bytes())
+    place = content.index(b"picture 2")
+    content[place : place + 7] = b"Picture"
+    shard.write_bytes(content)
+    assert [fault.key for fault in verify(named, 0, lambda done, total: None)] == ["a.tar/000002.txt"]
 
 
 def test_how_captions_are_read_and_what_keeps_them_true() -> None:

@@ -110,6 +110,7 @@ def test_real_outlines_are_those_of_pycocotools(test_data: Path) -> None:
         ({"size": [5, 4], "counts": "oooooooooooooooooooo0"}, "'o', which does not belong there"),
         ([[0, 0, 1]], "expected numbers x, y"),
         ([[0, 0, 1, "a", 2, 2]], "expected numbers x, y"),
+        ([[0, 0, 1, 10**400, 2, 2]], "expected numbers x, y"),
         ([7], "expected numbers x, y|corners"),
         ([[0, 0, 1, 1]], "2 corners"),
         ([[0, 0, 1, 1, 2, float("nan")]], "one that is no number"),

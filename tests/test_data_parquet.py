@@ -162,6 +162,20 @@ def test_memory_is_bounded_and_a_copy_opens_its_own(tmp_path: Path, monkeypatch:
     assert other.groups._tables == {} and other[33].texts == source[33].texts
 
 
+def test_large_row_groups_are_said_to_be_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from onestage.data import parquet
+
+    named = write(tmp_path / "a.parquet", hub_table(0, 40))
+    open_source(named)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(parquet, "KEPT", 100)
+    monkeypatch.setattr(parquet, "LARGE", 100)
+    open_source(named)
+    assert "costs a whole one; hf:FOLDER, or shards made by `onestage data pack`" in capsys.readouterr().err
+
+
 def test_a_table_beside_the_images(tmp_path: Path) -> None:
     for level in range(3):
         (tmp_path / f"{level}.png").write_bytes(png(level))

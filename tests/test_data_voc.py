@@ -53,6 +53,16 @@ def test_splits(tmp_path: Path) -> None:
     for split, keys in {"train": ["b.jpg", "a.jpg"], "dog_train": ["a.jpg"], "Segmentation/val": ["a.jpg"]}.items():
         source = open_source(f"{text},{split}")
         assert [source[index].key for index in range(len(source))] == keys
+    for lines, said in (
+        (b"\xff", "not UTF-8"),
+        (b"a\0", "a zero byte"),
+        (b"../a", "leads out of the folder"),
+        (b"", "lists no"),
+    ):
+        (tmp_path / "ImageSets" / "Main" / "odd.txt").write_bytes(lines)
+        with pytest.raises(UserError, match=said):
+            open_source(f"{text},odd")
+    (tmp_path / "ImageSets" / "Main" / "odd.txt").unlink()
     with pytest.raises(UserError, match=r"no split .*test.txt \(there are: dog_train, train\)"):
         open_source(f"{text},test")
 

@@ -72,6 +72,9 @@ def test_gradients_are_those_of_one_process(
     assert not any("spare" in name for name in names), "an unused parameter has no gradient"
     for name in names:
         assert alone[name].dtype == getattr(torch, precision)
+        if likelihood == "cross_correlation" and name.endswith("bias"):  # what all samples share has no influence
+            assert max(alone[name].abs().max(), shared[name].abs().max()) < 1e-6, name
+            continue
         assert alone[name].abs().max() > 1e-6, name
         assert distance(shared[name], alone[name]) < bound, name
 

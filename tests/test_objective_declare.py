@@ -51,7 +51,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     assert words == {
         "supervised": "negative categories",
         "clip": "negatives",
-        "fd": "stop gradient",
+        **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd"), "stop gradient"),
         "mae": "-",
         "eva": "stop gradient",
         "mvp": "stop gradient",
@@ -64,6 +64,9 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         **dict.fromkeys(("mim_feature", "mim_global", "siamese_feature"), decorrelated),
         **dict.fromkeys(("m3i", "m3i_text", "m3i_both", "m3i_unmixed"), decorrelated),
         "dense_distillation": average,
+        **dict.fromkeys(("moco_v2", "moco_v3"), "negatives"),
+        "byol": average,
+        "barlow_twins": "decorrelation",
         "data2vec": average,
     }
 

@@ -1,4 +1,4 @@
-"""EVA-01, EVA-02 and FD at paper size: the numbers of their papers, and real steps at full width."""
+"""EVA-01, EVA-02, FD and VQ-KD at paper size: the numbers of their papers, and real steps at full width."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ SHEETS = {
     "fd_b16_dino": Sheet(2048, 1.2e-3, warm=10, drop_path=0.3, million=85.7, **FD),
     "fd_b16_deit": Sheet(2048, 1.2e-3, warm=10, drop_path=0.3, million=85.7, **FD),
     "fd_l14": Sheet(2048, 1.2e-3, warm=10, drop_path=0.3, million=303, **FD),
+    "vqkd_b16": Sheet(512, 5e-5, 100, 10, (0.0, 1e-5), (0.9, 0.99), None, 0.0, 0, (0.05, 0.1), 85.7),
 }
 TEACHERS = {name: EVA_G if "02" in name else CLIP_B if "b16" in name else CLIP_L for name in SHEETS}
 
@@ -68,7 +69,8 @@ def test_the_numbers_of_the_paper(name: str) -> None:
     recipe, sheet = recipes.recipe(name), SHEETS[name]
     model, (group,) = student_of(recipe), recipe.optimiser.groups.values()
     assert (recipe.name, recipe.batch, recipe.optimiser.reference_batch) == (name, sheet.batch, sheet.batch)
-    assert (recipe.epochs, group.lr, group.clip, group.weight_decay) == (sheet.epochs, sheet.lr, sheet.clip, 0.05)
+    decay = 1e-4 if name.startswith("vqkd") else 0.05
+    assert (recipe.epochs, group.lr, group.clip, group.weight_decay) == (sheet.epochs, sheet.lr, sheet.clip, decay)
     assert (model.size, model.drop_path, group.betas) == (224, sheet.drop_path, sheet.betas)
     assert recipe.schedule.warmup_steps(15_000) == round(15_000 * sheet.warm / sheet.epochs)
     assert recipe.schedule.at(0, 15_000, group.lr) == pytest.approx(sheet.ends[0])

@@ -19,50 +19,11 @@ from onestage.sample import BadSample as BadSample
 from onestage.sample import Mask as Mask
 from onestage.sample import Picture as Picture
 from onestage.sample import Sample as Sample
+from onestage.sample import Source as Source
 from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
 Space = Literal["joint", "raw"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
-
-
-class Source(ABC):
-    """Where samples come from: random access, and a fingerprint of what it holds."""
-
-    name: str
-    classes: tuple[str, ...] = ()
-    """Names of the labels, in order; empty where there are none."""
-    has_texts: bool = False
-    has_labels: bool = False
-    has_masks: bool = False
-    mask_classes: tuple[str, ...] = ()
-    """Names of the classes of masks, in order; empty where they have none."""
-    box_classes: tuple[str, ...] = ()
-    """Names of the classes of boxes, in order; empty where there are none."""
-    keypoints: tuple[str, ...] = ()
-    """Names of the points of a box; empty where it has none."""
-    verdicts: tuple[str, ...] = ()
-    """What may be said of a statement (`false`, `true`); empty where there are none."""
-    has_questions: bool = False
-    has_clips: bool = False
-    keeps_captions: frozenset[str] = frozenset()
-    """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
-    reads: Literal["random", "all"] = "random"
-    """Of several captions any one afresh in each epoch, or each in its turn: all of them in as many epochs."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> Sample:
-        """Sample number `index`.
-
-        Raises:
-            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`, its mask on `decode`).
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Changes when the samples change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +120,8 @@ class Projector(nn.Module, ABC):
     def forward(self, tokens: Tokens) -> Tokens: ...
 
 
-class TargetMaker(nn.Module, ABC):
-    """Turns what a target is made of into z_y."""
-
-    width: int
-
-    @abstractmethod
-    def forward(
-        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
-    ) -> Target: ...
+class Stateful(ABC):
+    """What changes with the steps of a run, and only with those that are taken."""
 
     @abstractmethod
     def after_step(self) -> None:
@@ -178,6 +132,17 @@ class TargetMaker(nn.Module, ABC):
         """Forget what a skipped step would have committed."""
 
 
+class TargetMaker(nn.Module, Stateful, ABC):
+    """Turns what a target is made of into z_y."""
+
+    width: int
+
+    @abstractmethod
+    def forward(
+        self, source: View | Tokens | Int[Tensor, " b"], wanted: Wanted, identity: Int[Tensor, " b"] | None
+    ) -> Target: ...
+
+
 class Predictor(nn.Module, ABC):
     """f_psi: guesses the wanted target rows from z_x, knowing both geometries."""
 
@@ -185,7 +150,19 @@ class Predictor(nn.Module, ABC):
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]: ...
 
 
-class Likelihood(nn.Module, ABC):
+class Committing(Predictor, Stateful, ABC):
+    """A predictor with a state that changes after steps, and a cost of its own beside the term's likelihood."""
+
+    @abstractmethod
+    def cost(self) -> Float[Tensor, "b g"]:
+        """The cost of every row of the last guess; its mean is added to the term."""
+
+    @abstractmethod
+    def perplexity(self) -> Float[Tensor, ""]:
+        """Over how many alternatives its state is spread, to be watched."""
+
+
+class Likelihood(nn.Module, Stateful, ABC):
     """-log P_hat(z_y | z_hat), averaged over the rows that count, in fp32.
 
     Of several processes each sees its own rows, and returns what makes the mean over ranks the loss of the global
@@ -202,14 +179,6 @@ class Likelihood(nn.Module, ABC):
     def candidates(self, target: Target) -> int:
         """Over how many candidates the likelihood is normalised; 0 where it is a density. ln of it minus the loss
         bounds the mutual information from below, in nats."""
-
-    @abstractmethod
-    def after_step(self) -> None:
-        """Commit what changes after an optimiser's step."""
-
-    @abstractmethod
-    def after_skip(self) -> None:
-        """Forget what a skipped step would have committed."""
 
 
 class Regulariser(nn.Module, ABC):

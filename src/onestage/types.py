@@ -143,10 +143,12 @@ class Batch(NamedTuple):
 
 
 class Represented(NamedTuple):
-    """What `Objective.represent` hands to `Objective.score`: a guess and a target for each term."""
+    """What `Objective.represent` hands to `Objective.score`: a guess and a target for each term, and the costs of
+    predictors that have some."""
 
     guesses: dict[str, Float[Tensor, "b m k"]]
     targets: dict[str, Target]
+    costs: dict[str, Float[Tensor, "b g"]] = {}  # noqa: RUF012 - never changed
 
 
 class Losses(NamedTuple):

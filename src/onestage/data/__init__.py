@@ -37,7 +37,7 @@ def open_source(text: str) -> Source:
         return Mixture(text, [open_source(source) for source in sources], weights)
     base, options = parse_options(text)
     source = _opened(base, options.keys)
-    return source if options == Options() else Adapted(text, source, options)
+    return source if options == Options(options.keys) else Adapted(text, source, options)
 
 
 def _opened(text: str, keys: Keys) -> Source:

@@ -40,6 +40,25 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({str(error)[:120]})") from None
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list of files that are not empty.
+
+    Raises:
+        UserError: when it cannot be read, is too large, or no text.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise UserError(f"{path}: {path.stat().st_size} bytes, more than {MAX_JSON}")
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it in that encoding") from None
+    if any("\0" in line for line in lines):
+        raise UserError(f"{path}: no list of files: it has a zero byte")
+    return [line for line in lines if line]
+
+
 def listed(path: Path, told: Any, key: str, form: str) -> list[dict[str, Any]]:
     """The list of objects under a key of a file.
 

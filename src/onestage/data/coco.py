@@ -113,7 +113,7 @@ def open_coco(text: str) -> Coco:
     paths = paths_of(text, text.removeprefix(PREFIX), FORM, ("folder", "file"), ("folder", "file", "folder"))
     folder, file = paths[:2]
     told = read_json(file)
-    images, annotations = listed(file, told, "images", _LAYOUT), told.get("annotations", [])
+    images, annotations = listed(file, told, "images", _LAYOUT), told.get("annotations") or []
     if annotations:  # a test set has none
         listed(file, told, "annotations", _LAYOUT)
     categories = _categories(file, told)

@@ -103,7 +103,7 @@ def _corners(polygon: Any, height: int, width: int) -> np.ndarray:
     """Corners of a polygon, float64 (corners, 2)."""
     try:
         corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadSample(f"a polygon is {polygon!r:.60}; expected numbers x, y, x, y and so on") from None
     if len(corners) < 3 or not np.isfinite(corners).all():
         raise BadSample(f"a polygon has {len(corners)} corners, or one that is no number")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ PREFIX = "parquet:"
 FORM = "parquet:GLOB"
 KEPT = 128_000_000
 """Bytes of row groups that a process keeps."""
+LARGE = 4_000_000
+"""Bytes of a row group from which reading at random is told to be slow, if not all of them are kept."""
 OPEN_FILES = 64
 MAX_GROUP = 4 << 30
 """Bytes of a row group, unpacked."""
@@ -76,10 +79,12 @@ class Groups:
         """
         if self._process != os.getpid():
             self._process, self._files, self._tables = os.getpid(), OrderedDict(), OrderedDict()
-        table = self._tables.pop(number, None)
-        self._tables[number] = self._unpacked(self.groups[number]) if table is None else table
-        while len(self._tables) > 1 and sum(table.nbytes for table in self._tables.values()) > KEPT:
-            self._tables.popitem(last=False)
+        if number in self._tables:
+            self._tables.move_to_end(number)
+        else:
+            self._tables[number] = self._unpacked(self.groups[number])
+            while len(self._tables) > 1 and sum(table.nbytes for table in self._tables.values()) > KEPT:
+                self._tables.popitem(last=False)
         return self._tables[number]
 
     def _unpacked(self, group: Group) -> Table:
@@ -150,6 +155,7 @@ def open_parquet(text: str, keys: Keys = USUAL) -> Parquet:
     groups = [group._replace(file=file) for file, footer in enumerate(footers) for group in footer.groups]
     if sum(group.rows for group in groups) == 0:
         raise UserError(f"{text}: {len(paths)} files without a row")
+    _say_what_is_slow(text, [group.bytes for group in groups])
     digest = hashlib.sha256(repr((keys, [footer.digest for footer in footers])).encode())
     classes = _classes(paths, columns)
     return Parquet(text, Groups(paths, groups, columns.names), columns, classes, digest.hexdigest()[:32])
@@ -177,3 +183,12 @@ def _classes(paths: Sequence[Path], columns: Columns) -> Classes:
     if columns.label is None or columns.classes:
         return classes_of(columns, ())
     return classes_of(columns, {row[columns.label] for path in paths for row in rows_of(path, [columns.label])})
+
+
+def _say_what_is_slow(text: str, sizes: list[int]) -> None:
+    if sum(sizes) > KEPT and max(sizes) > LARGE:
+        print(
+            f"{text}: has row groups of up to {max(sizes) / 1e6:.0f} MB, and a picture that is read at random costs a "
+            "whole one; hf:FOLDER, or shards made by `onestage data pack`, are read faster",
+            file=sys.stderr,
+        )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from onestage.data.adapted import Adapted
 from onestage.data.parallel import in_processes
 from onestage.data.shards import Shards
 from onestage.roles import BadSample, Sample, Source
@@ -47,8 +48,9 @@ def _part(source: Source, starts: range, part: int) -> list[Fault]:
 def _of(source: Source, index: int) -> list[Fault]:
     key, faults = str(index), []
     try:
-        if isinstance(source, Shards):
-            faults += [Fault(name, _differ(told, found)) for name, told, found in source.sums(index) if told != found]
+        stored = source.source if isinstance(source, Adapted) else source
+        if isinstance(stored, Shards):
+            faults += [Fault(name, _differ(told, found)) for name, told, found in stored.sums(index) if told != found]
         sample = source[index]
         key = sample.key
         width, height = sample.picture.size

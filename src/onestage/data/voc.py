@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
-from onestage.data.annotated import content_of, fingerprint_of
+from onestage.data.annotated import content_of, fingerprint_of, inside, read_lines
 from onestage.data.decode import EXTENSIONS, File
 from onestage.data.entries import Strings
 from onestage.data.listing import ending, names_in
@@ -125,9 +125,9 @@ def _keys(text: str, folder: Path, split: str) -> list[str]:
     if ".." in Path(split).parts or not file.is_file():
         there = sorted(path.stem for path in file.parent.glob("*.txt"))[:20]
         raise UserError(f"{text}: there is no split {file} (there are: {', '.join(there) or 'none'})")
-    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split() for line in read_lines(file)]
     # A list of one class says of each image whether it shows it: -1 no, 0 difficult, 1 yes.
-    keys = [words[0] for words in lines if words and words[1:] != ["-1"]]
+    keys = [inside(str(file), words[0]) for words in lines if words[1:] != ["-1"]]
     if not keys:
         raise UserError(f"{file}: lists no image")
     return keys

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, final
 
 import yaml
 
-from onestage.data.annotated import Corners, content_of, fingerprint_of, keys_in
+from onestage.data.annotated import Corners, content_of, fingerprint_of, keys_in, read_lines
 from onestage.data.classes import MAX_BYTES, read_classes
 from onestage.data.decode import EXTENSIONS, File
 from onestage.data.entries import Strings
@@ -175,8 +175,7 @@ def _images(root: Path, place: str) -> list[str]:
         return sorted(f"{place}/{file}" for file in names_in(path) if ending(file) in EXTENSIONS)
     if path.suffix != ".txt" or not path.is_file():
         raise UserError(f"{path}: there is no such folder or list (.txt) of images")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
-    return [str(PurePosixPath(line)) for line in lines if line]
+    return [str(PurePosixPath(line)) for line in read_lines(path)]
 
 
 def _thing(where: str, line: str, layout: Layout, size: tuple[int, int]) -> Thing:

@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import Discriminator
 
 from onestage.encoders.clip import ClipImage, ClipText
-from onestage.encoders.projectors import Blocks
+from onestage.encoders.projectors import Blocks, Mlp
 from onestage.encoders.vit import Vit
 
 EncoderSpec = Annotated[Vit | ClipImage | ClipText, Discriminator("kind")]
-ProjectorSpec = Blocks
+ProjectorSpec = Annotated[Blocks | Mlp, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
-__all__ = ["Blocks", "ClipImage", "ClipText", "EncoderSpec", "ProjectorSpec", "Vit"]
+__all__ = ["Blocks", "ClipImage", "ClipText", "EncoderSpec", "Mlp", "ProjectorSpec", "Vit"]

@@ -1,7 +1,8 @@
 """Projectors: what stands between a backbone and a term while training, and is left out when the backbone is used.
 
 f_theta = backbone + projector (M3I, arXiv:2211.09807, eq. 1). An averaged encoder has the average of the projector too.
-`Blocks` is SiameseIM's (arXiv:2206.01204): a linear map and two transformer blocks with batch norm over all rows.
+`Blocks` is SiameseIM's (arXiv:2206.01204): a linear map and two transformer blocks with batch norm over all rows. `Mlp`
+is the head of MoCo, BYOL and their kin.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 from typing import Annotated, Literal, final
 
 import torch
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from onestage.layers.blocks import transformer_blocks, xavier
-from onestage.ops import at_least_fp32
+from onestage.layers.heads import Activation, End, Norm, RowBatchNorm, head
+from onestage.ops import place_of
 from onestage.roles import Projector
 from onestage.spec import UserError, spec
-from onestage.types import Tokens
+from onestage.types import POOLED, Tokens
 
 
 @final
@@ -61,12 +62,42 @@ class BlocksProjector(Projector):
 
 
 @final
-class RowBatchNorm(nn.Module):
-    """Batch norm of each channel over all rows of all samples, in at least fp32. Built as timm builds norms."""
+@spec
+class Mlp:
+    """Linear layers over the pooled row, over the rows, or the same over both."""
 
-    def __init__(self, width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+    hidden: Annotated[int, Field(ge=1)]
+    depth: Annotated[int, Field(ge=1)]
+    out: Annotated[int, Field(ge=1)]
+    of: Literal["pooled", "rows", "both"] = "pooled"
+    """`pooled`: no other row is left. `rows`: the pooled row is then their mean (DenseCL, arXiv:2011.09157)."""
+    activation: Activation = "gelu"
+    norm: Norm = "none"
+    end: End = "bias"
+    kind: Literal["mlp"] = "mlp"
+
+    def build(self, width: int) -> MlpProjector:
+        """For rows of `width` values."""
+        return MlpProjector(self, width)
+
+
+@final
+class MlpProjector(Projector):
+    """Weights from a normal of 0.02 cut at two, biases 0."""
+
+    def __init__(self, wanted: Mlp, width: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(width, device=device, dtype=dtype)
+        self.width, self.of = wanted.out, wanted.of
+        widths = [width, *[wanted.hidden] * (wanted.depth - 1), wanted.out]
+        self.layers = head(widths, wanted.activation, wanted.norm, wanted.end)
 
-    def forward(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        return self.norm(at_least_fp32(rows).flatten(0, 1)).unflatten(0, rows.shape[:2])
+    def forward(self, tokens: Tokens) -> Tokens:
+        if self.of == "pooled":
+            pooled = self.layers(tokens.pooled)
+            place = place_of(tokens.place.cell.new_full((len(pooled), 1), POOLED))
+            return tokens._replace(rows=pooled.unsqueeze(1), pooled=pooled, place=place, layers=())
+        if self.of == "rows":
+            rows = self.layers(tokens.rows)
+            return tokens._replace(rows=rows, pooled=rows.mean(dim=1), layers=())
+        rows = self.layers(torch.cat([tokens.pooled.unsqueeze(1), tokens.rows], dim=1))
+        return tokens._replace(rows=rows[:, 1:], pooled=rows[:, 0], layers=())

@@ -65,8 +65,9 @@ def slopes(objective: Objective, kept: list[Represented]) -> tuple[Losses, list[
 
 
 def differentiable(represented: Represented) -> dict[str, Tensor]:
-    """The guesses and target rows by name."""
+    """The guesses, costs and target rows by name."""
     guesses = {f"guess/{name}": guess for name, guess in represented.guesses.items()}
+    guesses |= {f"cost/{name}": cost for name, cost in represented.costs.items()}
     return guesses | {f"target/{name}": target.rows for name, target in represented.targets.items()}
 
 
@@ -74,6 +75,7 @@ def replace(represented: Represented, tensors: dict[str, Tensor]) -> Represented
     """The same with other guesses and target rows."""
     return represented._replace(
         guesses={name: tensors[f"guess/{name}"] for name in represented.guesses},
+        costs={name: tensors[f"cost/{name}"] for name in represented.costs},
         targets={name: t._replace(rows=tensors[f"target/{name}"]) for name, t in represented.targets.items()},
     )
 
@@ -83,6 +85,7 @@ def join(pieces: list[Represented]) -> Represented:
     first = pieces[0]
     return first._replace(
         guesses={name: torch.cat([piece.guesses[name] for piece in pieces]) for name in first.guesses},
+        costs={name: torch.cat([piece.costs[name] for piece in pieces]) for name in first.costs},
         targets={name: _join([piece.targets[name] for piece in pieces]) for name in first.targets},
     )
 

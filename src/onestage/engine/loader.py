@@ -17,7 +17,7 @@ from typing import NamedTuple, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
@@ -188,7 +188,9 @@ class Batches(Dataset[Batch]):
         for name in self.method.views:
             pixels, boxes, flips = zip(*(one.views[name] for one in drawn), strict=True)
             geometry = Geometry(torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips))
-            views[name] = View(torch.stack(pixels), geometry)
+            # Views lie channels last: made contiguous one by one, while they are small, they are stacked sooner. In a
+            # loading process they are put where the training process sees them, so that nothing is copied again.
+            views[name] = View(default_collate([one.contiguous() for one in pixels]), geometry)
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
         noise = {name: torch.from_numpy(np.stack([one.noise[name] for one in drawn])) for name in drawn[0].noise}
         words = self._words(numbers, [one.text for one in drawn])

@@ -8,19 +8,22 @@ from pydantic import Discriminator
 
 from onestage.likelihood.boltzmann import Boltzmann
 from onestage.likelihood.contrast import BatchLikelihood
+from onestage.likelihood.correlation import CorrelationLikelihood, CrossCorrelation
 from onestage.likelihood.decorrelate import Decorrelation, UniGrad
 from onestage.likelihood.gaussian import Gaussian, GaussianLikelihood
 from onestage.likelihood.queue import QueueLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
-LikelihoodSpec = Annotated[Gaussian | Boltzmann, Discriminator("kind")]
+LikelihoodSpec = Annotated[Gaussian | Boltzmann | CrossCorrelation, Discriminator("kind")]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 
 __all__ = [
     "BatchLikelihood",
     "Boltzmann",
+    "CorrelationLikelihood",
+    "CrossCorrelation",
     "Decorrelation",
     "Gaussian",
     "GaussianLikelihood",

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from onestage.methods import all_in_one, attentive, contrastive, distilled, inter_view, intra_view, masked, supervised
+from onestage.methods import (
+    all_in_one,
+    attentive,
+    contrastive,
+    distilled,
+    inter_view,
+    intra_view,
+    masked,
+    siamese,
+    supervised,
+)
 from onestage.objective import Method
 
-_FAMILIES = (supervised, contrastive, distilled, masked, attentive, intra_view, inter_view, all_in_one)
+_FAMILIES = (supervised, contrastive, distilled, masked, attentive, intra_view, inter_view, siamese, all_in_one)
 
 METHODS: dict[str, Method] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onestage.likelihood import Gaussian
 from onestage.objective import Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Linear
+from onestage.predictors import Linear, Quantised
 from onestage.targets import Encoded
 from onestage.views import BlockReversed, Crop
 
@@ -72,4 +72,21 @@ UTA_MIM = Method(
     },
 )
 
-ROWS = (FD, UTA, UTA_MIM)
+VQ_KD = Method(
+    name="vqkd",
+    cite="VQ-KD, the tokenizer of BEiT v2, arXiv:2208.06366 sec. 3.1 (patches alone, 1 - cos and the commitment)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(scale=(0.08, 1.0))},
+    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
+    terms={
+        "codes": Term(
+            x="image",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="all"),
+            predictor=Quantised(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)
+
+ROWS = (FD, UTA, UTA_MIM, VQ_KD)

@@ -65,7 +65,11 @@ def _join(total: Method, row: Method, factor: float) -> Method:
     projectors = _names(total.projectors, row.projectors, row.name)
     terms = {name: _term(term, views, encoders, inputs, projectors) for name, term in row.terms.items()}
     kept = {name: name if name not in total.terms else f"{row.name}_{name}" for name in terms}
-    weighted = _weighted({kept[name]: term for name, term in terms.items()}, factor)
+    shared = {
+        kept[name]: dataclasses.replace(term, shares=None if term.shares is None else kept[term.shares])
+        for name, term in terms.items()
+    }
+    weighted = _weighted(shared, factor)
     return dataclasses.replace(
         total,
         views=total.views | {views[name]: view for name, view in row.views.items()},

@@ -59,6 +59,8 @@ class Term:
     weight: float = 1.0
     projector: str | None = None
     """The projector that x passes, and y too where the same encoder or an average of it encodes y."""
+    shares: str | None = None
+    """Another term, whose predictor it uses too."""
     regulariser: RegulariserSpec | None = None
     """What is added to keep targets apart where the likelihood has no negatives."""
     dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -178,6 +180,8 @@ def regulariser(method: Method, term: Term) -> str:
     """What keeps the targets from collapsing: the regulariser column of M3I's table; `none` must be refused."""
     if term.likelihood.kind == "boltzmann":
         return "negative categories" if isinstance(term.target, Table) else "negatives"
+    if term.likelihood.kind == "cross_correlation":
+        return "decorrelation"
     explicit = "" if term.regulariser is None else " + decorrelation"
     if isinstance(term.target, Encoded):
         trained = isinstance(method.encoders[term.target.encoder], Trained)
@@ -217,9 +221,12 @@ def _check_names(method: Method, name: str, term: Term) -> None:
 
 
 def _check_projectors(method: Method) -> None:
-    """Each is there, is used, and belongs to one encoder."""
+    """Each is there, is used, and belongs to one encoder; a predictor that is shared is there too."""
     owner: dict[str, str] = {}
     for name, term in method.terms.items():
+        other = method.terms.get(term.shares) if term.shares is not None else term
+        if other is None or (other is not term and (other.shares is not None or other.predictor != term.predictor)):
+            raise UserError(f"terms.{name}.shares: '{term.shares}' is no term with this predictor of its own")
         if term.projector is None:
             continue
         if term.projector not in method.projectors:
@@ -227,6 +234,10 @@ def _check_projectors(method: Method) -> None:
                 f"terms.{name}.projector: there is no '{term.projector}' in projectors"
                 f"{suggest(term.projector, list(method.projectors))}"
             )
+        made = method.projectors[term.projector]
+        pooled = isinstance(term.target, Table) or term.target.rows == "pooled"
+        if made.kind == "mlp" and made.of == "pooled" and not pooled:
+            raise UserError(f"terms.{name}: projector '{term.projector}' leaves the pooled row alone; use of: both")
         student = method.input_of(term).encoder
         if owner.setdefault(term.projector, student) != student:
             raise UserError(

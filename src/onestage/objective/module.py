@@ -8,6 +8,7 @@ Inputs are named: two terms that name the same input share one draw of hidden ce
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import final
 
 import torch
@@ -25,7 +26,7 @@ from onestage.objective.left_out import drop_terms, given, without_missing
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.roles import Encoder, Likelihood, Predictor, Regulariser, TargetMaker
+from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
@@ -68,7 +69,8 @@ class Objective(nn.Module):
             width = self.projectors.width(term, student)
             maker = build_target(method, term, width, built, teachers, classes)
             self.targets[name] = maker
-            self.predictors[name] = term.predictor.build(width, maker.width, grid)
+            if term.shares is None:
+                self.predictors[name] = term.predictor.build(width, maker.width, grid)
             self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
@@ -88,6 +90,7 @@ class Objective(nn.Module):
         made: dict[tuple[str, str, str], Tokens] = {}
         guesses: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
+        costs: dict[str, Tensor] = {}
         for name, term in self.method.terms.items():
             key = term.x.partition("/")[0]
             if key not in encoded:
@@ -102,8 +105,11 @@ class Objective(nn.Module):
             wanted = self._wanted(term, batch, tokens, source)
             target = self.target(name)(source, wanted, _identity(term, batch))
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
-            guesses[name] = self.predictor(name)(tokens, wanted)
-        represented = Represented(guesses, targets)
+            predictor = self.predictor(name)
+            guesses[name] = predictor(tokens, wanted)
+            if isinstance(predictor, Committing):
+                costs[name] = predictor.cost()
+        represented = Represented(guesses, targets, costs)
         return drop_terms(self.method, represented) if self.training else represented
 
     def score(self, represented: Represented) -> Losses:
@@ -118,6 +124,9 @@ class Objective(nn.Module):
                 added = self.regulariser(name)(guess, target)
                 seen[f"regulariser/{name}"] = added.detach()
                 terms[name] = terms[name] + added
+            if name in represented.costs:
+                terms[name] = terms[name] + represented.costs[name].mean()
+        seen |= {f"codes/{name}": predictor.perplexity() for name, predictor in self._committing()}
         return Losses(self.weights.total(terms), terms, seen)
 
     def training_mode(self) -> None:
@@ -138,6 +147,8 @@ class Objective(nn.Module):
         for name in self.method.terms:
             self.likelihood(name).after_step()
             self.target(name).after_step()
+        for _, predictor in self._committing():
+            predictor.after_step()
         self.weights.after_step(products or {})
 
     def after_skip(self) -> None:
@@ -145,6 +156,15 @@ class Objective(nn.Module):
         for name in self.method.terms:
             self.likelihood(name).after_skip()
             self.target(name).after_skip()
+        for _, predictor in self._committing():
+            predictor.after_skip()
+
+    def _committing(self) -> Iterator[tuple[str, Committing]]:
+        """The predictors that have a state."""
+        for name in self.method.terms:
+            predictor = self.predictor(name)
+            if isinstance(predictor, Committing):
+                yield name, predictor
 
     def likelihood(self, term: str) -> Likelihood:
         """The likelihood of a term."""
@@ -166,7 +186,7 @@ class Objective(nn.Module):
 
     def predictor(self, term: str) -> Predictor:
         """The predictor of a term."""
-        module = self.predictors[term]
+        module = self.predictors[self.method.terms[term].shares or term]
         assert isinstance(module, Predictor)
         return module
 

@@ -27,6 +27,8 @@ PARTS: dict[str, str] = {
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
     "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
+    "projector mlp": "test_heads_equal_layers_written_out",
+    "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
     "predictor decoder": "test_decoder_equals_timm_blocks_over_the_restored_sequence",
@@ -34,16 +36,20 @@ PARTS: dict[str, str] = {
     "predictor aligned": "test_aligned_is_a_mix_of_blocks",
     "predictor block": "test_block_is_umts_head",
     "predictor prompting": "test_prompting_updates_hidden_rows_alone",
+    "predictor quantised": "test_quantised_is_bottleneck_codes_and_decoder",
     "likelihood gaussian": "test_gaussian_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann batch": "test_batch_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
 }
 """The oracle of each kind of part."""
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "byol": ("test_two_directions_of_byol_equal_its_formula",),
+    "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
         "test_the_mean_of_blocks_equals_data2vecs_formula",
@@ -60,6 +66,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
         "test_uta_student_flops_follow_the_kept_tokens",
     ),
+    "vqkd": ("test_codes_move_as_the_slow_formula_says", "test_dead_codes_are_revived"),
 }
 """Tests of whole rows."""
 

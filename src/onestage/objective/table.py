@@ -60,4 +60,6 @@ def _target(term: Term) -> str:
 
 def _likelihood(term: Term) -> str:
     likelihood = term.likelihood
+    if likelihood.kind == "cross_correlation":
+        return "Gaussian (cross-correlation)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

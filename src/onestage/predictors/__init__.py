@@ -11,11 +11,15 @@ from onestage.predictors.decoder import Decoder, DecoderPredictor
 from onestage.predictors.linear import Linear, LinearPredictor
 from onestage.predictors.mlp import MLP, MLPPredictor
 from onestage.predictors.prompting import Prompting, PromptingPredictor
+from onestage.predictors.quantised import Quantised, QuantisedPredictor
 from onestage.predictors.relative import Relative, RelativePredictor
+from onestage.predictors.same import Same, SamePredictor
 
 OfBlocks = Aligned | Block
 """Predictors that read outputs of single blocks; `of` says of how many of the last."""
-PredictorSpec = Annotated[Linear | MLP | Decoder | Relative | Aligned | Block | Prompting, Discriminator("kind")]
+PredictorSpec = Annotated[
+    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same, Discriminator("kind")
+]
 
 __all__ = [
     "MLP",
@@ -32,6 +36,10 @@ __all__ = [
     "PredictorSpec",
     "Prompting",
     "PromptingPredictor",
+    "Quantised",
+    "QuantisedPredictor",
     "Relative",
     "RelativePredictor",
+    "Same",
+    "SamePredictor",
 ]

@@ -1,14 +1,14 @@
-"""Linear layers with GELU between them, applied to each row."""
+"""Linear layers with GELU, or what a head has, between them, applied to each row."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Annotated, Literal, final
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from onestage.layers.heads import Activation, End, Norm, head
 from onestage.ops import select
 from onestage.predictors.reach import Reach
 from onestage.roles import Predictor
@@ -24,6 +24,9 @@ class MLP:
     hidden: Annotated[int, Field(ge=1)] | None = None
     """Width between the layers; empty: that of the encoder."""
     depth: Annotated[int, Field(ge=1)] = 2
+    activation: Activation = "gelu"
+    norm: Norm = "none"
+    end: End = "bias"
     kind: Literal["mlp"] = "mlp"
 
     @property
@@ -34,22 +37,17 @@ class MLP:
     def build(self, width: int, out: int, grid: Grid) -> MLPPredictor:
         """From encoder rows of `width` values to target rows of `out` values; `grid` does not matter."""
         hidden = self.hidden or width
-        return MLPPredictor([width, *[hidden] * (self.depth - 1), out])
+        widths = [width, *[hidden] * (self.depth - 1), out]
+        return MLPPredictor(head(widths, self.activation, self.norm, self.end))
 
 
 @final
 class MLPPredictor(Predictor):
     """Weights from a normal of 0.02 cut at two, biases 0."""
 
-    def __init__(self, widths: list[int]) -> None:
+    def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            linear = nn.Linear(before, after)
-            nn.init.trunc_normal_(linear.weight, std=0.02)
-            nn.init.zeros_(linear.bias)
-            layers += [linear, nn.GELU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = layers
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell; each must be among the encoder's rows, or `POOLED`."""

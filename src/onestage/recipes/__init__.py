@@ -15,10 +15,11 @@ from onestage.recipes.guided import GUIDED_ROWS
 from onestage.recipes.m3i import M3I_ROWS
 from onestage.recipes.masked import MASKED_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
+from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.recipes.tiny import tiny
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
-FAMILIES = (*GUIDED_ROWS, *MASKED_ROWS, *DISTILLED_ROWS, *ATTENTIVE_ROWS, *M3I_ROWS)
+FAMILIES = (*GUIDED_ROWS, *MASKED_ROWS, *DISTILLED_ROWS, *ATTENTIVE_ROWS, *M3I_ROWS, *SIAMESE_ROWS)
 """The paper-size recipes that stand in lists of their own."""
 PAPER: dict[str, Callable[[], Recipe]] = {
     "mae_b16": mae_b16,

@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from onestage.encoders import ClipText, EncoderSpec, Vit
+from onestage.encoders import ClipText, EncoderSpec, Mlp, ProjectorSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
+from onestage.likelihood import Boltzmann, LikelihoodSpec
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
-from onestage.predictors import Decoder, PredictorSpec, Prompting, Relative
+from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
 
@@ -43,6 +44,7 @@ TEXT = ClipText(joint=64, width=64, depth=2, heads=2, context=24)
 DECODER = Decoder(width=64, depth=2, heads=2)
 RELATIVE = Relative(width=64, depth=2, heads=2)
 PROMPTING = Prompting(width=64, depth=2, heads=2)
+QUANTISED = Quantised(codes=256, values=16, width=64, heads=2)
 OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
 
@@ -125,14 +127,40 @@ def _asks_for_hidden(method: Method) -> bool:
 
 def _small(method: Method) -> Method:
     """Small decoders and quick averages in place of a paper's; everything else is the row's own."""
-    lean: dict[str, PredictorSpec] = {"decoder": DECODER, "relative": RELATIVE, "prompting": PROMPTING}
+    lean: dict[str, PredictorSpec] = {
+        "decoder": DECODER,
+        "relative": RELATIVE,
+        "prompting": PROMPTING,
+        "quantised": QUANTISED,
+    }
     encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
-        name: dataclasses.replace(term, predictor=lean.get(term.predictor.kind, term.predictor))
+        name: dataclasses.replace(
+            term,
+            predictor=_thin(lean.get(term.predictor.kind, term.predictor)),
+            likelihood=_short(term.likelihood),
+        )
         for name, term in method.terms.items()
     }
-    projectors = {name: dataclasses.replace(one, heads=2) for name, one in method.projectors.items()}
+    projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, encoders=encoders, terms=terms, projectors=projectors)
+
+
+def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
+    if isinstance(projector, Mlp):
+        return dataclasses.replace(projector, hidden=min(projector.hidden, 512), out=min(projector.out, 256))
+    return dataclasses.replace(projector, heads=2)
+
+
+def _thin(predictor: PredictorSpec) -> PredictorSpec:
+    wide = isinstance(predictor, MLP) and predictor.hidden is not None
+    return dataclasses.replace(predictor, hidden=min(predictor.hidden or 0, 512)) if wide else predictor
+
+
+def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
+    """A queue that is shorter than the data."""
+    queued = isinstance(likelihood, Boltzmann) and likelihood.over == "queue"
+    return dataclasses.replace(likelihood, size=min(likelihood.size, 4096)) if queued else likelihood
 
 
 def _follows(role: EncoderRole) -> EncoderRole:

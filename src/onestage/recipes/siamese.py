@@ -1,0 +1,79 @@
+"""Paper-size recipes of the siamese rows, on ViT-B/16.
+
+MoCo v3 (arXiv:2104.02057) is published for it. The others are published for ResNet-50 with LARS or SGD; here they have
+MoCo v3's encoder and optimiser, and heads, views and averages of their own. What they score so is not published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from onestage.encoders import Vit
+from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.schedule import Cosine
+from onestage.methods.siamese import BARLOW_TWINS, BYOL, MOCO_V2, MOCO_V3
+from onestage.objective import Method
+from onestage.pretraining import Recipe
+
+FOREVER = 10**12
+"""Steps; more than any run has."""
+
+
+def moco_v2_b16() -> Recipe:
+    """MoCo v2 on ViT-B/16 (arXiv:2003.04297; published for ResNet-50: 67.7 % linear after 200 epochs).
+
+    Data: ImageNet-1K.
+    Command: onestage pretrain moco_v2_b16 --data IMAGENET/train --out runs/moco_v2
+    Assumed: encoder, optimiser and length, which are MoCo v3's, and a momentum of 0.999 at its batch of 4096.
+    """
+    return _row("moco_v2_b16", MOCO_V2)
+
+
+def moco_v3_b16() -> Recipe:
+    """MoCo v3 with ViT-B/16 (arXiv:2104.02057, its released code).
+
+    Data: ImageNet-1K.
+    Command: onestage pretrain moco_v3_b16 --data IMAGENET/train --out runs/moco_v3
+    Expected: 76.7 % linear, 83.2 % top-1 after fine-tuning. Assumed: the class token's first values, N(0, 0.02) where
+    the code has N(0, 1e-6).
+    """
+    return _row("moco_v3_b16", MOCO_V3)
+
+
+def byol_b16() -> Recipe:
+    """BYOL on ViT-B/16 (arXiv:2006.07733; published for ResNet-50: 74.3 % linear after 1000 epochs).
+
+    Data: ImageNet-1K.
+    Command: onestage pretrain byol_b16 --data IMAGENET/train --out runs/byol
+    Assumed: encoder, optimiser and length, which are MoCo v3's, and BYOL's momentum for 1000 epochs, 0.996 to 1.
+    """
+    return _row("byol_b16", BYOL)
+
+
+def barlow_twins_b16() -> Recipe:
+    """Barlow Twins on ViT-B/16 (arXiv:2103.03230; published for ResNet-50: 73.2 % linear after 1000 epochs).
+
+    Data: ImageNet-1K.
+    Command: onestage pretrain barlow_twins_b16 --data IMAGENET/train --out runs/barlow_twins
+    Assumed: encoder, optimiser and length, which are MoCo v3's. The released code's gradient is divided by the number
+    of processes; here it is exact.
+    """
+    return _row("barlow_twins_b16", BARLOW_TWINS)
+
+
+SIAMESE_ROWS: tuple[Callable[[], Recipe], ...] = (moco_v2_b16, moco_v3_b16, byol_b16, barlow_twins_b16)
+
+
+def _row(name: str, method: Method) -> Recipe:
+    """MoCo v3's encoder and optimiser: fixed positions, a patch embedding that stays random, decay of every value."""
+    body = Group(lr=2.4e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1, decay_vectors="always")
+    stem = Group(lr=2.4e-3, match=("encoders.student.backbone.patch_embed.*",), freeze_until=FOREVER)
+    return Recipe(
+        name=name,
+        method=method,
+        models={"student": Vit(arch="vit_base_patch16_224", size=224, positions="sincos", init="mae")},
+        batch=4096,
+        epochs=300.0,
+        optimiser=Optimiser(groups={"stem": stem, "all": body}, reference_batch=4096, rule="linear"),
+        schedule=Cosine(warmup=40 / 300),
+    )
