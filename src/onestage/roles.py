@@ -19,50 +19,11 @@ from onestage.sample import BadSample as BadSample
 from onestage.sample import Mask as Mask
 from onestage.sample import Picture as Picture
 from onestage.sample import Sample as Sample
+from onestage.sample import Source as Source
 from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
 Space = Literal["joint", "raw"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
-
-
-class Source(ABC):
-    """Where samples come from: random access, and a fingerprint of what it holds."""
-
-    name: str
-    classes: tuple[str, ...] = ()
-    """Names of the labels, in order; empty where there are none."""
-    has_texts: bool = False
-    has_labels: bool = False
-    has_masks: bool = False
-    mask_classes: tuple[str, ...] = ()
-    """Names of the classes of masks, in order; empty where they have none."""
-    box_classes: tuple[str, ...] = ()
-    """Names of the classes of boxes, in order; empty where there are none."""
-    keypoints: tuple[str, ...] = ()
-    """Names of the points of a box; empty where it has none."""
-    verdicts: tuple[str, ...] = ()
-    """What may be said of a statement (`false`, `true`); empty where there are none."""
-    has_questions: bool = False
-    has_clips: bool = False
-    keeps_captions: frozenset[str] = frozenset()
-    """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
-    reads: Literal["random", "all"] = "random"
-    """Of several captions any one afresh in each epoch, or each in its turn: all of them in as many epochs."""
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def __getitem__(self, index: int) -> Sample:
-        """Sample number `index`.
-
-        Raises:
-            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`, its mask on `decode`).
-        """
-
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Changes when the samples change."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a data set yields: a sample, and what it holds that is not decoded yet.
+"""What a data set is and yields: a source, its samples, and what they hold that is not decoded yet.
 
 The first of the six nouns. Pictures, masks, instances and clips are read when they are asked to decode, and not before.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -118,3 +118,43 @@ class Sample:
     """The other picture, where the statement is about two."""
     clip: Clip | None = None
     """The clip that `picture` is a frame of."""
+
+
+class Source(ABC):
+    """Where samples come from: random access, and a fingerprint of what it holds."""
+
+    name: str
+    classes: tuple[str, ...] = ()
+    """Names of the labels, in order; empty where there are none."""
+    has_texts: bool = False
+    has_labels: bool = False
+    has_masks: bool = False
+    mask_classes: tuple[str, ...] = ()
+    """Names of the classes of masks, in order; empty where they have none."""
+    box_classes: tuple[str, ...] = ()
+    """Names of the classes of boxes, in order; empty where there are none."""
+    keypoints: tuple[str, ...] = ()
+    """Names of the points of a box; empty where it has none."""
+    verdicts: tuple[str, ...] = ()
+    """What may be said of a statement (`false`, `true`); empty where there are none."""
+    has_questions: bool = False
+    has_clips: bool = False
+    keeps_captions: frozenset[str] = frozenset()
+    """Augmentations that leave the captions true (`crop`, `flip`, `colour`)."""
+    reads: Literal["random", "all"] = "random"
+    """Of several captions any one afresh in each epoch, or each in its turn: all of them in as many epochs."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Sample number `index`.
+
+        Raises:
+            BadSample: when it is damaged (its picture may also raise it on `size` and `decode`, its mask on `decode`).
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the samples change."""

@@ -37,7 +37,7 @@ def contact_sheet(source: Source, file: Path) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(2.6 * COLUMNS, 3.6 * rows), layout="constrained", facecolor="white")
         panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
-        for axes in panels:
+        for axes in panels[len(numbers) :]:
             axes.set_axis_off()
         for axes, number in zip(panels, numbers, strict=False):
             _panel(axes, source, number)
@@ -60,7 +60,10 @@ def _panel(axes: Axes, source: Source, number: int) -> None:
     axes.set_title(key if len(key) <= WIDTH else f"...{key[3 - WIDTH :]}", fontweight="bold")
     under = [line for part in told.split("\n") for line in textwrap.wrap(part, WIDTH)]
     shown = under[:LINES] + ["..."] * (len(under) > LINES)
-    axes.text(0.5, -0.03, "\n".join(shown), transform=axes.transAxes, ha="center", va="top")
+    axes.set_xlabel("\n".join(shown))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
 
 
 def _draw(axes: Axes, source: Source, sample: Sample, pixels: np.ndarray) -> None:

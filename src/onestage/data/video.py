@@ -199,6 +199,8 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not container.streams.video:
                 raise BadSample("has no pictures")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise BadSample("its pictures are in a code that is not known")
             if stream.width * stream.height > MAX_PIXELS:
                 raise BadSample(f"{stream.width} x {stream.height} pixels, more than {MAX_PIXELS}")
             yield container, stream
