@@ -20,10 +20,12 @@ if TYPE_CHECKING:
         data_show,
         evaluate,
         ls,
+        plan,
         pretrain,
         report,
         resume,
         show,
+        teach,
     )
 
 __all__ = [
@@ -37,10 +39,12 @@ __all__ = [
     "data_show",
     "evaluate",
     "ls",
+    "plan",
     "pretrain",
     "report",
     "resume",
     "show",
+    "teach",
 ]
 
 try:

@@ -19,10 +19,12 @@ from onestage.api_data import data_pack as data_pack
 from onestage.api_data import data_show as data_show
 from onestage.api_given import Given, make_chain, refuse_for_chain, runs_of
 from onestage.api_given import make_recipe as make_recipe
+from onestage.api_teachers import plan as plan
+from onestage.api_teachers import say
+from onestage.api_teachers import teach as teach
 from onestage.bench import CASES
 from onestage.bench import bench as bench
 from onestage.data import open_source
-from onestage.distributed import rank
 from onestage.engine.together import joined, together
 from onestage.evaluation import EVALUATIONS, result
 from onestage.methods import METHODS
@@ -34,7 +36,6 @@ from onestage.roles import Source
 from onestage.spec import UserError, from_plain, suggest, to_yaml
 from onestage.storage import write_atomic
 from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
-from onestage.teachers.serving import Codec
 
 
 def ls(
@@ -122,16 +123,16 @@ def pretrain(
         refuse_for_chain(str(recipe), teacher=teacher, init=init, seeds=seeds)
         with joined():
             chain = together(lambda: make_chain(str(recipe), data=data, val=val, steps=steps, settings=settings))
-            pretraining.start_chain(chain, folder, sys.argv, _say)
+            pretraining.start_chain(chain, folder, sys.argv, say)
         return folder
     with joined():
         made = together(
             lambda: make_recipe(recipe, data=data, val=val, teacher=teacher, init=init, steps=steps, settings=settings)
         )
         if seeds is None:
-            pretraining.start(made, folder, sys.argv, _say)
+            pretraining.start(made, folder, sys.argv, say)
         else:
-            start_seeds(made, folder, together(lambda: parse_seeds(seeds)), sys.argv, _say)
+            start_seeds(made, folder, together(lambda: parse_seeds(seeds)), sys.argv, say)
     return folder
 
 
@@ -139,34 +140,10 @@ def resume(run: str | Path) -> Path:
     """Go on with a run from its newest complete checkpoint, or with a chain."""
     with joined():
         if pretraining.is_chain(Path(run)):
-            pretraining.resume_chain(Path(run), sys.argv, _say)
+            pretraining.resume_chain(Path(run), sys.argv, say)
         else:
-            pretraining.resume(Path(run), _say)
+            pretraining.resume(Path(run), say)
     return Path(run)
-
-
-def teach(
-    recipe: Given,
-    *,
-    views: int,
-    out: str | Path,
-    data: str | None = None,
-    teacher: str | None = None,
-    codec: Codec = "int8",
-    shard_mb: float = 256.0,
-    settings: Mapping[str, Any] | None = None,
-) -> Path:
-    """Precompute a teacher's answers for `views` views of every picture; typed again, it goes on where it was.
-
-    Returns:
-        The folder of the store, for `serving.mode: {kind: store, folder: ...}`.
-
-    Raises:
-        UserError: when the recipe has no teacher, or the folder holds something else.
-    """
-    with joined():
-        made = together(lambda: make_recipe(recipe, data=data, teacher=teacher, settings=settings))
-        return pretraining.teach(made, views, Path(out), codec, shard_mb, _say)
 
 
 def evaluate(
@@ -274,8 +251,3 @@ def _folder_for(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be written ({error}). Choose another place.") from None
-
-
-def _say(line: str) -> None:
-    if rank() == 0:
-        print(line, file=sys.stderr)

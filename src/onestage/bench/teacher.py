@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple, final
+from typing import Annotated, Any, final
 
-import torch
 from PIL import Image
 from pydantic import Field
 
+from onestage.bench.costs import Costs, measured, wait
+from onestage.bench.plan import seconds_of
 from onestage.bench.timing import Rate, in_turn, ratio, summary
 from onestage.data import Scenes
 from onestage.encoders import Vit
@@ -33,13 +34,6 @@ WIDTH, HEADS = 192, 3
 """Of the teacher."""
 LAST = 10**6
 """Steps of the runs that are measured, which never end."""
-
-
-class Costs(NamedTuple):
-    """Seconds for an image: the teacher's forward pass, the student's forward and backward pass."""
-
-    teacher: float
-    student: float
 
 
 @final
@@ -64,7 +58,8 @@ class TeacherBench:
             teacher = _teacher(folder, self.ratio)
             live = prepare(_recipe(folder, teacher, Live()), folder / "live" / "quarantine.jsonl")
             kept = prepare(_recipe(folder, teacher, Replay(epochs=self.epochs)), folder / "kept" / "quarantine.jsonl")
-            costs = measured(live)
+            probe = prepare(live.recipe, None)
+            costs = measured(probe)
             bound = (costs.teacher + costs.student) / (costs.teacher / self.epochs + costs.student)
             yield {
                 "case": "teacher",
@@ -73,11 +68,11 @@ class TeacherBench:
                 "ratio": round(costs.teacher / costs.student, 2),
                 "bound": round(bound, 2),
             }
-            yield from _compared(live, kept, self.epochs, self.rounds)
+            yield from _compared(live, kept, probe, self.epochs, self.rounds)
             kept.server.close()
 
 
-def _compared(live: Prepared, kept: Prepared, epochs: int, rounds: int) -> Iterator[dict[str, Any]]:
+def _compared(live: Prepared, kept: Prepared, probe: Prepared, epochs: int, rounds: int) -> Iterator[dict[str, Any]]:
     each = len(live.source) // live.recipe.batch
     passes = {name: count(1) for name in ("live", "replay")}
 
@@ -87,13 +82,22 @@ def _compared(live: Prepared, kept: Prepared, epochs: int, rounds: int) -> Itera
     several(live, "live", 0)  # warms up
     fill = several(kept, "replay", 0)
     yield {"case": "teacher", "mode": "replay", "epoch": "first fill", "img_s": round(fill, 1)}
+    costs: list[Costs] = []
+
+    def plan() -> float:
+        costs.append(measured(probe, rounds=1))
+        return 1 / seconds_of(costs[-1], 0, 1, kept=False)
+
     contestants: dict[str, Callable[[], float]] = {
         "live": lambda: several(live, "live", next(passes["live"])),
         "replay": lambda: _over([several(kept, "replay", next(passes["replay"])) for _ in range(epochs)]),
+        "planned live": plan,
     }
     found = in_turn(contestants, rounds)
-    for name, rates in found.items():
-        yield {"case": "teacher", "mode": name, "epoch": "from the second on"} | _told(summary(rates), 1)
+    found["planned replay"] = [1 / seconds_of(one, 0, epochs, kept=True) for one in costs]
+    for name in ("live", "replay"):
+        line = {"case": "teacher", "mode": name, "epoch": "from the second on"} | _told(summary(found[name]), 1)
+        yield line | {"planned_over_measured": round(ratio(found[f"planned {name}"], found[name]).median, 2)}
     yield {"case": "teacher", "compared": "replay over live"} | _told(ratio(found["replay"], found["live"]), 2)
 
 
@@ -114,43 +118,8 @@ def _rate(prepared: Prepared, steps: range, name: str) -> float:
         batch = on_device(prepared.batches[step], prepared.device)
         prepared.optimisers.set_lr(prepared.recipe.schedule, step, prepared.total)
         prepared.step(batch, step, prepared.total)
-    _wait(prepared.device)
+    wait(prepared.device)
     return len(steps) * prepared.recipe.batch / (time.perf_counter() - began)
-
-
-def measured(prepared: Prepared, rounds: int = 5) -> Costs:
-    """What teacher and student cost for an image: medians, both in turn."""
-    batch = on_device(prepared.batches[0], prepared.device)
-    size, asks = batch.number.shape[0], prepared.step.asks
-    bf16 = prepared.recipe.precision == "bf16"
-
-    def answer() -> float:
-        began = time.perf_counter()
-        answers.update({ask: prepared.server(ask, batch) for ask in asks})
-        return _since(began, prepared.device) / size
-
-    def learn() -> float:
-        began = time.perf_counter()
-        with torch.autocast(prepared.device.type, torch.bfloat16, enabled=bf16):
-            represented = prepared.objective.represent(batch, answers)
-        prepared.objective.score(represented).total.backward()
-        return _since(began, prepared.device) / size
-
-    answers: dict[Any, Any] = {}
-    answer(), learn()
-    found = in_turn({"teacher": answer, "student": learn}, rounds)
-    prepared.optimisers.zero_grad()
-    return Costs(summary(found["teacher"]).median, summary(found["student"]).median)
-
-
-def _since(began: float, device: torch.device) -> float:
-    _wait(device)
-    return time.perf_counter() - began
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _recipe(folder: Path, teacher: Path, mode: Live | Replay) -> Recipe:

@@ -10,7 +10,7 @@ from onestage.cli.bench import Bench
 from onestage.cli.data import Data
 from onestage.cli.recipes import Check, Cp, Ls, Show
 from onestage.cli.runs import Evaluate, Pretrain, Report
-from onestage.cli.teachers import Teach
+from onestage.cli.teachers import Plan, Teach
 from onestage.cli.verb import Settings, Verb
 
 HELP = """onestage: multimodal visual pre-training in one stage, on one objective
@@ -20,6 +20,7 @@ HELP = """onestage: multimodal visual pre-training in one stage, on one objectiv
   onestage cp RECIPE my.yaml                          a recipe to edit
   onestage check RECIPE --data SRC                    every mistake that would waste hours, found in seconds
   onestage pretrain RECIPE --data SRC --out DIR       train; go on later with: onestage pretrain --resume DIR
+  onestage plan RECIPE --data SRC                     time, memory, bytes, and what keeping a teacher's answers saves
   onestage teach RECIPE --data SRC --views K --out DIR  precompute what a frozen teacher answers
   onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn, linear, classify or dense-probe
   onestage report RUN [RUN ...]                       one HTML file of a run, or of several beside one another
@@ -41,6 +42,7 @@ VERBS: dict[str, type[Verb]] = {
     "cp": Cp,
     "check": Check,
     "pretrain": Pretrain,
+    "plan": Plan,
     "teach": Teach,
     "evaluate": Evaluate,
     "report": Report,

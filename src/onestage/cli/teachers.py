@@ -1,4 +1,4 @@
-"""The verbs about what frozen teachers answer: teach."""
+"""The verbs about what frozen teachers answer: plan, teach."""
 
 from __future__ import annotations
 
@@ -8,6 +8,34 @@ from typing import Literal, final
 from tyro.conf import Positional
 
 from onestage.cli.verb import Settings, Verb
+
+
+@final
+@dataclass(frozen=True)
+class Plan(Verb):
+    """What a run will cost: bytes, time and the teacher's share in each way of serving it, memory, break-even. A few
+    steps are measured on this machine, or modelled for a kind of GPU.
+    """
+
+    recipe: Positional[str]
+    """a name (onestage ls recipes) or a YAML file"""
+    data: str | None = None
+    """the training data"""
+    teacher: str | None = None
+    """the frozen teacher, where the method has one"""
+    gpus: int = 1
+    """how many"""
+    gpu: str | None = None
+    """a kind that is not at hand: h200, h100 or a100"""
+    takes_settings = True
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        print(
+            api.plan(self.recipe, data=self.data, teacher=self.teacher, gpus=self.gpus, gpu=self.gpu, settings=settings)
+        )
+        return 0
 
 
 @final

@@ -8,10 +8,11 @@ from pydantic import Discriminator
 
 from onestage.encoders.clip import ClipImage, ClipText
 from onestage.encoders.projectors import Blocks, Mlp
+from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
-EncoderSpec = Annotated[Vit | ClipImage | ClipText, Discriminator("kind")]
+EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText, Discriminator("kind")]
 ProjectorSpec = Annotated[Blocks | Mlp, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
-__all__ = ["Blocks", "ClipImage", "ClipText", "EncoderSpec", "Mlp", "ProjectorSpec", "Vit"]
+__all__ = ["Blocks", "ClipImage", "ClipText", "EncoderSpec", "Mlp", "ProjectorSpec", "Swin", "Vit"]

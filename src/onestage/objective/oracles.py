@@ -61,6 +61,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "maskalign": ("test_maskalign_is_twice_smooth_l1_of_whitened_blocks_a_fifth_each",),
     "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
+    "simmim": ("test_a_hidden_cell_is_64_mask_tokens",),
     "umt": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "uta": (
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
