@@ -84,7 +84,7 @@ def random_loss(term: Term) -> tuple[float, float] | None:
     if isinstance(likelihood, CrossCorrelation):
         return None
     if isinstance(likelihood, Centred):
-        return math.log(32), 3.0  # over the codes of a lean row; cosines at a temperature of 0.1
+        return math.log(32), 1.6  # over the codes of a lean row, whose cosines have a deviation of 1 / 16
     if likelihood.form == "cosine":
         return 0.0, 0.4
     if isinstance(term.target, Hog):

@@ -51,6 +51,7 @@ PARTS: dict[str, str] = {
 
 ROWS: dict[str, tuple[str, ...]] = {
     "byol": ("test_two_directions_of_byol_equal_its_formula",),
+    "ibot": ("test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
