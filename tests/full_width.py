@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from onestage.encoders import ClipText
+from onestage.encoders import ClipText, EncoderSpec, Swin
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.step import Step, Stepped
 from onestage.objective import Answers, Ask, Frozen, Objective
@@ -22,11 +22,14 @@ Answer = Callable[[Ask, Batch], Tokens]
 
 def shallow(recipe: Recipe, depth: int = 2) -> Recipe:
     """The recipe with image encoders of two blocks."""
-    models = {
-        key: model if isinstance(model, ClipText) else dataclasses.replace(model, depth=depth)
-        for key, model in recipe.models.items()
-    }
+    models = {key: _shallow(model, depth) for key, model in recipe.models.items()}
     return dataclasses.replace(recipe, models=models)
+
+
+def _shallow(model: EncoderSpec, depth: int) -> EncoderSpec:
+    if isinstance(model, Swin):
+        return dataclasses.replace(model, depths=(1, 1, 1, 1))
+    return model if isinstance(model, ClipText) else dataclasses.replace(model, depth=depth)
 
 
 def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:

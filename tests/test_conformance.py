@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, CrossCorrelation, Gaussian
+from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -83,6 +83,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
     if isinstance(likelihood, CrossCorrelation):
         return None
+    if isinstance(likelihood, Centred):
+        return math.log(32), 3.0  # over the codes of a lean row; cosines at a temperature of 0.1
     if likelihood.form == "cosine":
         return 0.0, 0.4
     if isinstance(term.target, Hog):

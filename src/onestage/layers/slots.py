@@ -43,7 +43,7 @@ class KeepCells(nn.Module):
 class MaskToken(nn.Module):
     """A forward hook for a patch embedding: the learned token stands where `hidden` says (None changes nothing)."""
 
-    hidden: Bool[Tensor, "b g"] | None
+    hidden: Bool[Tensor, "b *g"] | None
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class MaskToken(nn.Module):
         nn.init.trunc_normal_(self.token, std=0.02)
         self.hidden = None
 
-    def forward(self, module: nn.Module, args: object, embedded: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
+    def forward(self, module: nn.Module, args: object, embedded: Float[Tensor, "b *g d"]) -> Float[Tensor, "b *g d"]:
         if self.hidden is None:
             return embedded
         return torch.where(self.hidden.unsqueeze(-1), self.token.to(embedded.dtype), embedded)

@@ -28,6 +28,7 @@ PARTS: dict[str, str] = {
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
     "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "projector mlp": "test_heads_equal_layers_written_out",
+    "projector codes": "test_codes_are_cosines",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
@@ -42,6 +43,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
 }
@@ -61,6 +63,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "maskalign": ("test_maskalign_is_twice_smooth_l1_of_whitened_blocks_a_fifth_each",),
     "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
+    "simmim": ("test_a_hidden_cell_is_64_mask_tokens",),
     "umt": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "uta": (
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",

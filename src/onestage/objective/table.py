@@ -62,4 +62,6 @@ def _likelihood(term: Term) -> str:
     likelihood = term.likelihood
     if likelihood.kind == "cross_correlation":
         return "Gaussian (cross-correlation)"
+    if likelihood.kind == "centred":
+        return "Boltzmann (codes)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import ClipImage, ClipText, EncoderSpec, Vit
+from onestage.encoders import ClipImage, ClipText, EncoderSpec, Swin, Vit
+from onestage.encoders.swin import CELL
 from onestage.objective import Answers, Method
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Teacher
@@ -36,8 +37,10 @@ def _joint(teacher: Teacher) -> int:
     return teacher.width("joint") if teacher.has_joint else 0
 
 
-def patch_of(model: Vit | ClipImage) -> int:
+def patch_of(model: Vit | Swin | ClipImage) -> int:
     """Side of a patch in pixels."""
+    if isinstance(model, Swin):
+        return CELL
     if model.patch is not None:
         return model.patch
     return int(model.arch.split("patch")[1].split("_")[0]) if "patch" in model.arch else 16
@@ -62,7 +65,7 @@ def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec
     views = dict(method.views)
     for view, encoder in _seen_by(method):
         model = models.get(encoder)
-        if view not in views or not isinstance(model, (Vit, ClipImage)):
+        if view not in views or not isinstance(model, (Vit, Swin, ClipImage)):
             continue
         if views[view].size not in {None, model.size}:
             raise UserError(
