@@ -25,7 +25,6 @@ from onestage.spec import UserError
 from onestage.teachers import FORMS, AnyTeacher, load
 from onestage.teachers.serving import Served, Server, Setting, check_masks, serve
 
-
 ANSWERS = "answers"
 """Of a run's directory: what is kept of its teachers' answers while it trains."""
 
