@@ -199,6 +199,7 @@ def test_mistakes_in_spans(changes: dict[str, Any], said: str, tmp_path: Path) -
     [
         ("none", "none: there is no such folder; expected video:"),
         ("empty", "no videos and no folders of frames; videos end in "),
+        ("films/a.mp4", "a.mp4 is a video; name its folder"),
         ("films,fps=5", "fps= is for folders of frames"),
         ("films,fps=x", "fps=x is no number of frames per second"),
     ],
