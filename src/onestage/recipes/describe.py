@@ -123,7 +123,7 @@ def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
         for name in method.named(Trained):
             encoder = recipe.models[name].build(frozenset())
             used = {term.projector for term in method.terms.values() if method.input_of(term).encoder == name}
-            projectors = [one.build(encoder.width) for key, one in method.projectors.items() if key in used]
+            projectors = [one.build(encoder.width).eval() for key, one in method.projectors.items() if key in used]
             count = sum(parameter.numel() for part in (encoder, *projectors) for parameter in part.parameters())
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 tokens = encoder(_piece(recipe, name, encoder.grid, encoder.size))
