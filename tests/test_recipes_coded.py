@@ -53,7 +53,7 @@ def test_a_run_of_vqkd_numbers_cells_by_its_code_book(tmp_path: Path) -> None:
             narrow = head.narrow(row)
             far = [(narrow / narrow.norm() - code).norm().item() for code in head.book.codes]
             assert int(codes.rows[sample, place, 0]) == far.index(min(far))
-    with pytest.raises(UserError, match="it has no code book.*vqkd_tiny"):
+    with pytest.raises(UserError, match=r"it has no code book.*vqkd_tiny"):
         load(run).width("codes")
 
 

@@ -17,8 +17,8 @@ from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
-from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.spaces import no_codes
+from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Also, Layer, Piece, Tokens, View, Wanted
 
