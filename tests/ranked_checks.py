@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onestage.distributed import Reducer, agreed, gather, mean, rank, synchronise, told_anywhere, total, world
 from onestage.engine.together import joined
-from onestage.likelihood import Boltzmann, CrossCorrelation, Gaussian, UniGrad
+from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian, UniGrad
 from onestage.likelihood.average import weighted_mean
 from onestage.roles import Likelihood, Regulariser
 from onestage.types import Target
@@ -26,6 +26,7 @@ LIKELIHOODS = {
         for sides in ("both", "guess")
     },
     "gaussian": Gaussian(),
+    "centred": Centred(),
     "cross_correlation": CrossCorrelation(off_diagonal=0.1),
     "queue": Boltzmann(over="queue", size=11),
     "unigrad": UniGrad(weight=0.7),

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from films import spans, write
 from onestage import api
 from onestage.cli import command
 from onestage.data import open_source
 from onestage.spec import UserError
-from test_data_video import spans, write
 
 pytest.importorskip("av", reason="PyAV is not installed")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from films import spans, write
 from onestage import api
 from onestage.data.video import VideoFile
-from test_data_video import spans, write
 from typed import draw
 
 

@@ -14,28 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from films import spans, write
 from onestage.data import open_source
 from onestage.data.video import FrameFolder, MiddleFrame, VideoFile
 from onestage.roles import BadSample
 from onestage.spec import UserError
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
-
-LEVELS = [20 * number for number in range(12)]
-"""Of the frames of a written video: each is grey, and lighter than the one before."""
-
-
-def write(path: Path, levels: list[int] = LEVELS, rate: int = 10, codec: str = "mpeg4") -> Path:
-    """A video of grey frames, with a key frame every fifth."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 48, 32, "yuv420p", 5
-        for level in levels:
-            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level, dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def seen(clip: VideoFile | FrameFolder, *times: float) -> list[int]:
@@ -172,19 +157,6 @@ def test_captioned_videos(test_data: Path, tmp_path: Path) -> None:
     assert source[0].texts == (rows[0]["caption"],) and source[0].picture.size == (640, 480)
 
 
-def spans(root: Path, **changes: Any) -> Path:
-    """Two clips of one video; what of it is said lies in a second file."""
-    write(root / "videos" / "v1.mkv")
-    clips = [
-        {"clip_id": "v1.0.mp4", "span": ["00:00:00.200", "00:00:00.500"], "text": "first"},
-        {"clip_id": "v1.1.mp4", "span": [0.5, 1]},
-    ]
-    row = {"video_id": "v1", "url": "-", "clip": clips} | changes
-    (root / "told.jsonl").write_text(f"{json.dumps(row)}\n")
-    (root / "texts.jsonl").write_text('{"clip_id": "v1.1.mp4", "text": "second"}\n')
-    return root / "told.jsonl"
-
-
 def test_spans_and_transcripts(tmp_path: Path) -> None:
     file = spans(tmp_path)
     source = open_source(f"video:{file},{tmp_path / 'texts.jsonl'}")
@@ -227,6 +199,7 @@ def test_mistakes_in_spans(changes: dict[str, Any], said: str, tmp_path: Path) -
     [
         ("none", "none: there is no such folder; expected video:"),
         ("empty", "no videos and no folders of frames; videos end in "),
+        ("films/a.mp4", "a.mp4 is a video; name its folder"),
         ("films,fps=5", "fps= is for folders of frames"),
         ("films,fps=x", "fps=x is no number of frames per second"),
     ],

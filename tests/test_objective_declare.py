@@ -66,6 +66,8 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "dense_distillation": average,
         **dict.fromkeys(("moco_v2", "moco_v3"), "negatives"),
         "byol": average,
+        "ibot": "stop gradient + centring",
+        "dino": "stop gradient + centring",
         "barlow_twins": "decorrelation",
         "data2vec": average,
     }

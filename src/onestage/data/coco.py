@@ -56,14 +56,21 @@ class Coco(Source):
     """
 
     def __init__(
-        self, name: str, folder: Path, rows: Strings, categories: Categories, panoptic: Path | None, fingerprint: str
+        self,
+        name: str,
+        folder: Path,
+        rows: Strings,
+        categories: Categories,
+        captioned: bool,
+        panoptic: Path | None,
+        fingerprint: str,
     ) -> None:
         self.name, self.folder, self.rows, self.panoptic = name, folder, rows, panoptic
         self.categories = categories
         self.box_classes, self.keypoints = categories.names, categories.keypoints
         self.mask_classes = () if panoptic is None else categories.names
         self.has_masks = panoptic is not None
-        self.has_texts = any('"texts"' in row for row in rows)
+        self.has_texts = captioned
         self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
         self._fingerprint = fingerprint
 
@@ -125,7 +132,8 @@ def open_coco(text: str) -> Coco:
     files = [row["image"]["file_name"] for row in rows.values()]
     fingerprint = fingerprint_of(str(file), folder, files, [file])
     packed = Strings(json.dumps(row, separators=(",", ":")) for row in rows.values())
-    return Coco(text, folder, packed, categories, panoptic, fingerprint)
+    captioned = any("texts" in row for row in rows.values())
+    return Coco(text, folder, packed, categories, captioned, panoptic, fingerprint)
 
 
 def _by_image(file: Path, images: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:

@@ -111,7 +111,7 @@ def _one(source: Source, out: Path, size: int | None, index: int) -> dict[str, o
                 temporary.unlink(missing_ok=True)
         return _described(name, sample, source)
     except BadSample as error:
-        quarantine.report(source.name, key, str(error))
+        quarantine.note(source.name, key, str(error))
         return None
     except OSError as error:
         raise UserError(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -51,21 +51,28 @@ class Row(NamedTuple):
     label: str | None
 
 
+class Packed(NamedTuple):
+    """Many clips: a JSON list of each one's `Row`, their files, their labels, and whether any has a text."""
+
+    rows: Strings
+    files: Strings
+    labels: frozenset[str]
+    captioned: bool
+
+
 @final
 class Videos(Source):
     """Clips. The picture of a sample is its clip's middle frame.
 
     Args:
-        rows: a JSON list for each clip, the fields of `Row`.
         rate: frames per second where the clips are folders; None where they are files.
     """
 
     def __init__(
-        self, name: str, folder: Path, rows: Strings, classes: tuple[str, ...], rate: float | None, fingerprint: str
+        self, name: str, folder: Path, clips: Packed, classes: tuple[str, ...], rate: float | None, fingerprint: str
     ) -> None:
-        self.name, self.folder, self.rows, self.classes, self.rate = name, folder, rows, classes, rate
-        self.has_clips, self.has_labels = True, bool(classes)
-        self.has_texts = any(json.loads(row)[3] for row in rows)
+        self.name, self.folder, self.rows, self.classes, self.rate = name, folder, clips.rows, classes, rate
+        self.has_clips, self.has_labels, self.has_texts = True, bool(classes), clips.captioned
         self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
         self._number = {label: number for number, label in enumerate(classes)}
         self._fingerprint = fingerprint
@@ -96,21 +103,34 @@ def open_videos(text: str) -> Videos:
     """
     words, rate = _rate(text, text.removeprefix(PREFIX))
     folder, *files = paths_of(text, words, FORM, *SHAPES)
+    if folder.is_file() and ending(folder.name) in VIDEOS:
+        raise UserError(f"{text}: {folder} is a video; name its folder, or a file that describes spans: {FORM}")
     if folder.is_file():
         folder, files = folder.parent, [folder, *files]
     try:
         if files:
-            rows, frames = list(_spans(folder, files)), None
+            clips, frames = _packed(_spans(folder, files)), None
         else:
             rows, files, frames = _in_folder(folder, rate or RATE)
+            clips = _packed(rows)
     except OSError as error:
         raise UserError(f"{text}: cannot be read ({error})") from None
     if rate is not None and frames is None:
         raise UserError(f"{text}: fps= is for folders of frames; video files have times of their own")
-    classes = in_order({row.label for row in rows if row.label is not None})
-    packed = Strings(json.dumps(row) for row in rows)
-    fingerprint = fingerprint_of(text, folder, (row.file for row in rows), files, repr((frames, classes)))
-    return Videos(text, folder, packed, classes, frames, fingerprint)
+    classes = in_order(clips.labels)
+    fingerprint = fingerprint_of(text, folder, clips.files, files, repr((frames, classes)))
+    return Videos(text, folder, clips, classes, frames, fingerprint)
+
+
+def _packed(rows: Iterable[Row]) -> Packed:
+    """Of HD-VILA's hundred million clips no hundred million objects are kept."""
+    packed, files, labels, captioned = Strings(), Strings(), set(), False
+    for row in rows:
+        packed.append(json.dumps(row))
+        files.append(row.file)
+        labels |= {row.label} - {None}
+        captioned |= bool(row.texts)
+    return Packed(packed, files, frozenset(labels), captioned)
 
 
 def _rate(text: str, words: str) -> tuple[str, float | None]:

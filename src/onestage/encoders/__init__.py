@@ -7,12 +7,12 @@ from typing import Annotated
 from pydantic import Discriminator
 
 from onestage.encoders.clip import ClipImage, ClipText
-from onestage.encoders.projectors import Blocks, Mlp
+from onestage.encoders.projectors import Blocks, Codes, Mlp
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
 EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText, Discriminator("kind")]
-ProjectorSpec = Annotated[Blocks | Mlp, Discriminator("kind")]
+ProjectorSpec = Annotated[Blocks | Codes | Mlp, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
-__all__ = ["Blocks", "ClipImage", "ClipText", "EncoderSpec", "Mlp", "ProjectorSpec", "Swin", "Vit"]
+__all__ = ["Blocks", "ClipImage", "ClipText", "Codes", "EncoderSpec", "Mlp", "ProjectorSpec", "Swin", "Vit"]

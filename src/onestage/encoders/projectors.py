@@ -15,6 +15,7 @@ from torch import nn
 
 from onestage.layers.blocks import transformer_blocks, xavier
 from onestage.layers.heads import Activation, End, Norm, RowBatchNorm, head
+from onestage.layers.normalise import unit
 from onestage.ops import place_of
 from onestage.roles import Projector
 from onestage.spec import UserError, spec
@@ -101,3 +102,38 @@ class MlpProjector(Projector):
             return tokens._replace(rows=rows, pooled=rows.mean(dim=1), layers=())
         rows = self.layers(torch.cat([tokens.pooled.unsqueeze(1), tokens.rows], dim=1))
         return tokens._replace(rows=rows[:, 1:], pooled=rows[:, 0], layers=())
+
+
+@final
+@spec
+class Codes:
+    """DINO's head (arXiv:2104.14294, section 3.1): an MLP with GELU, rows of unit length, and their cosines to codes.
+
+    Codes of unit length are a weight-normalised layer whose norms stay 1, as the paper trains it.
+    """
+
+    hidden: Annotated[int, Field(ge=1)] = 2048
+    depth: Annotated[int, Field(ge=1)] = 3
+    bottleneck: Annotated[int, Field(ge=1)] = 256
+    codes: Annotated[int, Field(ge=2)] = 65536
+    of: Literal["pooled", "rows", "both"] = "pooled"
+    kind: Literal["codes"] = "codes"
+
+    def build(self, width: int) -> CodesProjector:
+        """For rows of `width` values."""
+        return CodesProjector(self, width)
+
+
+@final
+class CodesProjector(Projector):
+    """The codes are the parameter `last`, so that a group of the optimiser can hold them back at first."""
+
+    def __init__(self, wanted: Codes, width: int) -> None:
+        super().__init__()
+        self.width = wanted.codes
+        self.mlp = Mlp(hidden=wanted.hidden, depth=wanted.depth, out=wanted.bottleneck, of=wanted.of).build(width)
+        self.last = nn.Parameter(torch.randn(wanted.codes, wanted.bottleneck))
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        found, codes = self.mlp(tokens), unit(self.last)
+        return found._replace(rows=unit(found.rows) @ codes.T, pooled=unit(found.pooled) @ codes.T)

@@ -8,6 +8,7 @@ from pydantic import Discriminator
 
 from onestage.likelihood.boltzmann import Boltzmann
 from onestage.likelihood.categorical import Categorical, CategoricalLikelihood
+from onestage.likelihood.centred import Centred, CentredLikelihood
 from onestage.likelihood.contrast import BatchLikelihood
 from onestage.likelihood.correlation import CorrelationLikelihood, CrossCorrelation
 from onestage.likelihood.decorrelate import Decorrelation, UniGrad
@@ -16,7 +17,7 @@ from onestage.likelihood.queue import QueueLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
-LikelihoodSpec = Annotated[Gaussian | Boltzmann | CrossCorrelation | Categorical, Discriminator("kind")]
+LikelihoodSpec = Annotated[Gaussian | Boltzmann | Centred | CrossCorrelation | Categorical, Discriminator("kind")]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 
@@ -25,6 +26,8 @@ __all__ = [
     "Boltzmann",
     "Categorical",
     "CategoricalLikelihood",
+    "Centred",
+    "CentredLikelihood",
     "CorrelationLikelihood",
     "CrossCorrelation",
     "Decorrelation",

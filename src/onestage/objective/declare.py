@@ -60,7 +60,7 @@ class Term:
     projector: str | None = None
     """The projector that x passes, and y too where the same encoder or an average of it encodes y."""
     shares: str | None = None
-    """Another term, whose predictor it uses too."""
+    """Another term, whose predictor and likelihood, with what that remembers, it uses too."""
     regulariser: RegulariserSpec | None = None
     """What is added to keep targets apart where the likelihood has no negatives."""
     dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -188,6 +188,7 @@ def regulariser(method: Method, term: Term) -> str:
     if term.likelihood.kind == "cross_correlation":
         return "decorrelation"
     explicit = "" if term.regulariser is None else " + decorrelation"
+    explicit = " + centring" if term.likelihood.kind == "centred" else explicit
     if isinstance(term.target, Encoded):
         trained = isinstance(method.encoders[term.target.encoder], Trained)
         return "none" if trained else f"stop gradient{explicit}"
@@ -229,13 +230,17 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(f"terms.{name}: y: label and target: table go together")
 
 
+def _pair(term: Term) -> tuple[PredictorSpec, LikelihoodSpec]:
+    return term.predictor, term.likelihood
+
+
 def _check_projectors(method: Method) -> None:
     """Each is there, is used, and belongs to one encoder; a predictor that is shared is there too."""
     owner: dict[str, str] = {}
     for name, term in method.terms.items():
         other = method.terms.get(term.shares) if term.shares is not None else term
-        if other is None or (other is not term and (other.shares is not None or other.predictor != term.predictor)):
-            raise UserError(f"terms.{name}.shares: '{term.shares}' is no term with this predictor of its own")
+        if other is None or (other is not term and (other.shares is not None or _pair(other) != _pair(term))):
+            raise UserError(f"terms.{name}.shares: '{term.shares}' is no term with this predictor and likelihood")
         if term.projector is None:
             continue
         if term.projector not in method.projectors:
@@ -245,7 +250,7 @@ def _check_projectors(method: Method) -> None:
             )
         made = method.projectors[term.projector]
         pooled = isinstance(term.target, Table) or term.target.rows == "pooled"
-        if made.kind == "mlp" and made.of == "pooled" and not pooled:
+        if made.kind != "blocks" and made.of == "pooled" and not pooled:
             raise UserError(f"terms.{name}: projector '{term.projector}' leaves the pooled row alone; use of: both")
         student = method.input_of(term).encoder
         if owner.setdefault(term.projector, student) != student:

@@ -71,7 +71,7 @@ class Objective(nn.Module):
             self.targets[name] = maker
             if term.shares is None:
                 self.predictors[name] = term.predictor.build(width, maker.width, grid)
-            self.likelihoods[name] = term.likelihood.build(maker.width)
+                self.likelihoods[name] = term.likelihood.build(maker.width)
             if term.regulariser is not None:
                 self.regularisers[name] = term.regulariser.build()
         leave_unread_norms(method, built)
@@ -168,7 +168,7 @@ class Objective(nn.Module):
 
     def likelihood(self, term: str) -> Likelihood:
         """The likelihood of a term."""
-        module = self.likelihoods[term]
+        module = self.likelihoods[self.method.terms[term].shares or term]
         assert isinstance(module, Likelihood)
         return module
 

@@ -28,6 +28,7 @@ PARTS: dict[str, str] = {
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
     "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "projector mlp": "test_heads_equal_layers_written_out",
+    "projector codes": "test_codes_are_cosines",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
@@ -42,6 +43,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "likelihood categorical": "test_categorical_is_the_cross_entropy_of_loops",
     "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
@@ -50,6 +52,7 @@ PARTS: dict[str, str] = {
 
 ROWS: dict[str, tuple[str, ...]] = {
     "byol": ("test_two_directions_of_byol_equal_its_formula",),
+    "ibot": ("test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "clip": ("test_plain_clip_equals_open_clip",),

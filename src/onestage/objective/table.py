@@ -66,4 +66,6 @@ def _likelihood(term: Term) -> str:
         return "Gaussian (cross-correlation)"
     if likelihood.kind == "categorical":
         return "categorical"
+    if likelihood.kind == "centred":
+        return "Boltzmann (codes)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from onestage.encoders import ClipText, EncoderSpec, Mlp, ProjectorSpec, Vit
+from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
@@ -149,18 +149,22 @@ def _small(method: Method) -> Method:
 def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
     if isinstance(projector, Mlp):
         return dataclasses.replace(projector, hidden=min(projector.hidden, 512), out=min(projector.out, 256))
+    if isinstance(projector, Codes):
+        return dataclasses.replace(projector, hidden=256, bottleneck=64, codes=1024)
     return dataclasses.replace(projector, heads=2)
 
 
 def _thin(predictor: PredictorSpec) -> PredictorSpec:
-    wide = isinstance(predictor, MLP) and predictor.hidden is not None
-    return dataclasses.replace(predictor, hidden=min(predictor.hidden or 0, 512)) if wide else predictor
+    if isinstance(predictor, MLP) and predictor.hidden is not None:
+        return dataclasses.replace(predictor, hidden=min(predictor.hidden, 512))
+    return predictor
 
 
 def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
     """A queue that is shorter than the data."""
-    queued = isinstance(likelihood, Boltzmann) and likelihood.over == "queue"
-    return dataclasses.replace(likelihood, size=min(likelihood.size, 4096)) if queued else likelihood
+    if isinstance(likelihood, Boltzmann) and likelihood.over == "queue":
+        return dataclasses.replace(likelihood, size=min(likelihood.size, 4096))
+    return likelihood
 
 
 def _follows(role: EncoderRole) -> EncoderRole:
