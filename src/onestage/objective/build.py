@@ -15,7 +15,7 @@ from onestage.types import Grid
 
 
 class Answers(NamedTuple):
-    """What the objective must know of a frozen teacher to be built: its grid, its widths in both spaces, and its codes."""
+    """What the objective must know of a frozen teacher to be built: its grid, its widths in both spaces, its codes."""
 
     grid: Grid
     joint: int
