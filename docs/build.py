@@ -94,6 +94,23 @@ compares both at the same number of samples. A chain of one's own is a YAML file
 """
 
 
+SERVING_COLUMNS = ("`serving.mode`", "what happens", "what it costs")
+SERVING = (
+    ("`{kind: live}`", "the teacher sees every view", "all of its time"),
+    (
+        "`{kind: replay, epochs: 4, gigabytes: 10}`",
+        "the crop that the teacher sees of a sample, and its answer, are kept for four passes over the data; masks, "
+        "texts and all other views are drawn afresh",
+        "a quarter of its time; one answer for each picture on a local disk, inside the budget, removed at the end",
+    ),
+    (
+        "`{kind: store, folder: DIR}`",
+        "one of K stored views of each picture is drawn in each pass; no teacher is asked",
+        "`onestage teach RECIPE --data SRC --views K --out DIR` once, and its disk",
+    ),
+)
+
+
 def teachers_page() -> str:
     """What a frozen model may be, and what each family gives."""
     forms = [(f"`{form}`", meaning) for form, meaning in REFERENCES]
@@ -131,6 +148,24 @@ What a file lacks is named. Two things are not in a file of open_clip's, and wro
 
 The licence is what the model card beside the weights, or timm's table, states; otherwise the page where it stands. A
 run keeps it in `bundle/bundle.yaml`: what learns from a teacher may be bound by it.
+
+## Live, replayed or from a store
+
+A frozen teacher is most of what a student costs that learns from it. `serving` in a recipe says how it answers:
+
+{table(SERVING_COLUMNS, SERVING)}
+
+`onestage plan RECIPE --data SRC --teacher REF` prints the time, the bytes and the break-even of each. Answers are
+kept as int8 with a scale for each row and its four largest values apart (`codec: fp16` keeps twice the bytes), also
+in the step that they are made in: what a student learns from depends on its views alone. `serving.precision`,
+`serving.micro_batch` and `serving.compile` are the teacher's own. With `serving.masks: 2` two samples of a batch are
+one view with other hidden cells, for which the teacher is asked once; views of a batch are fewer then, so it is no
+default.
+
+A store is found by the checksums of pictures: their names, places and order do not matter, and a part of the data
+will do. It holds how every view was cut, never a seed. What was made by another teacher, of other views, by another
+decoder, or of a picture that has changed, is refused with the reason. A writer that is killed loses the shard it was
+at; type the same command again. Processes that `torchrun` starts share the work.
 
 ## A student stands alone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from onestage.encoders import Blocks, ClipText, Codes, Mlp, Vit
+from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Gaussian
@@ -57,12 +57,16 @@ def lean(method: Method) -> Method:
     for name, term in terms.items():
         if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
             terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
-    narrow = {"blocks": Blocks(depth=1, heads=2), "codes": Codes(hidden=24, depth=2, bottleneck=8, codes=32)}
-    projectors = {
-        name: dataclasses.replace(one, hidden=24, out=16) if isinstance(one, Mlp) else narrow[one.kind]
-        for name, one in method.projectors.items()
-    }
+    projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, terms=terms, projectors=projectors)
+
+
+def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
+    if isinstance(projector, Mlp):
+        return dataclasses.replace(projector, hidden=24, out=16)
+    if isinstance(projector, Codes):
+        return dataclasses.replace(projector, hidden=24, depth=2, bottleneck=256, codes=32)
+    return dataclasses.replace(projector, depth=1, heads=2)
 
 
 def _thin(predictor: PredictorSpec) -> PredictorSpec:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian
+from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -18,7 +18,7 @@ from onestage.spec import from_plain, to_plain
 from onestage.targets import Encoded, Hog, Pixels, Table
 from onestage.types import Losses
 from small import lean
-from test_objective import answers_for, batch_for, objective_for
+from test_objective import CODES, answers_for, batch_for, objective_for
 
 CLASSES, BATCH = 3, 4
 
@@ -83,8 +83,10 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
     if isinstance(likelihood, CrossCorrelation):
         return None
+    if isinstance(likelihood, Categorical):
+        return math.log(CODES), 0.1
     if isinstance(likelihood, Centred):
-        return math.log(32), 3.0  # over the codes of a lean row; cosines at a temperature of 0.1
+        return math.log(32), 1.6  # over the codes of a lean row, whose cosines have a deviation of 1 / 16
     if likelihood.form == "cosine":
         return 0.0, 0.4
     if isinstance(term.target, Hog):
@@ -104,13 +106,19 @@ def test_first_losses_are_those_of_ignorance(name: str) -> None:
             assert losses.terms[key].item() == pytest.approx(expected[0], abs=expected[1]), key
 
 
+def remembers(term: Term) -> bool:
+    """Whether what a likelihood remembers of a step changes what the next one has to explain."""
+    likelihood = term.likelihood
+    return isinstance(likelihood, Centred) or (isinstance(likelihood, Boltzmann) and likelihood.over == "queue")
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
     method = lean_row(name)
     objective, batch, answers = objective_for(method), batch_for(method), answers_for(method)
     objective.training_mode()
     optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=2e-3)
-    queued = any(isinstance(t.likelihood, Boltzmann) and t.likelihood.over == "queue" for t in method.terms.values())
+    moving = any(remembers(term) for term in method.terms.values())
     seen: list[float] = []
     for step in range(8):
         optimiser.zero_grad()
@@ -120,7 +128,7 @@ def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
         assert losses.total.dtype == torch.float32
         losses.total.backward()
         optimiser.step()
-        if queued:  # of one batch, a queue would hold its own targets as wrong answers
+        if moving:  # of one batch, a queue would hold its own targets as wrong answers, and a centre take them away
             objective.after_skip()
         else:
             objective.after_step(step, 8)

@@ -258,7 +258,13 @@ def test_a_killed_replay_ends_as_one_left_alone(place: Path, tmp_path: Path) -> 
     one, two = newest(whole), newest(broken)
     for file, tensors in one.tensors.items():
         assert [name for name, tensor in tensors.items() if not torch.equal(tensor, two.tensors[file][name])] == []
-    assert not any((broken / "answers").iterdir()), "answers are not kept after the end"
+    assert not (broken / "answers").exists(), "answers are not kept after the end"
+
+
+def test_no_room_is_said_before_the_first_step(place: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="less than the answer for one sample"):
+        start(recipe(place, Replay(gigabytes=1e-9)), tmp_path / "run", [])
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_a_method_that_asks_for_more_than_rows_is_served_live_alone(place: Path) -> None:

@@ -15,12 +15,13 @@ import torch
 
 from killed import child
 from onestage import pretraining
+from onestage.cli import command
 from onestage.engine.metrics import read_metrics
 from onestage.engine.pieces import on_device
 from onestage.engine.step import Step
 from onestage.pretraining import Prepared, Recipe, loop, prepare
 from onestage.roles import Plan
-from onestage.spec import UserError
+from onestage.spec import UserError, to_yaml
 from onestage.teachers.serving import Serving, Stored
 from onestage.teachers.serving import teach as teaching
 from onestage.teachers.serving.live import Portions
@@ -171,6 +172,17 @@ def test_nothing_else_is_overwritten(place: Path, tmp_path: Path) -> None:
         put(place, tmp_path / "full")
     with pytest.raises(UserError, match=r"holds another store: its seed is 0, not 1\."):
         put(place, place / "store", seed=1)
+
+
+def test_the_verbs(place: Path, tmp_path: Path) -> None:
+    """As typed: a store of two views in several shards, and a run that reads it."""
+    (tmp_path / "uta.yaml").write_text(to_yaml(recipe(place, steps=2)))
+    words = ["teach", f"{tmp_path}/uta.yaml", "--views", "2", "--out", f"{tmp_path}/made", "--shard-mb", f"{MB}"]
+    assert command(words) == 0
+    assert Store(tmp_path / "made").manifest.shards == 2
+    mode = f"{{kind: store, folder: {tmp_path}/made}}"
+    assert command(["pretrain", f"{tmp_path}/uta.yaml", "--out", f"{tmp_path}/run", "--serving.mode", mode]) == 0
+    assert command(["teach", "mae_tiny", "--data", "digits", "--views", "2", "--out", f"{tmp_path}/none"]) == 2
 
 
 # --- What is refused -------------------------------------------------------------------------------------------------

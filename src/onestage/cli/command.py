@@ -90,7 +90,7 @@ def split(words: list[str], verb: type[Verb]) -> tuple[list[str], Settings | str
     rest = iter(words)
     for word in rest:
         name, equals, value = word.removeprefix("--").partition("=")
-        if not verb.takes_settings or not word.startswith("--") or name in known:
+        if not verb.takes_settings or not word.startswith("--") or name.replace("-", "_") in known:
             own.append(word)
             continue
         given = value if equals else next(rest, None)

@@ -6,13 +6,15 @@ Those that were published for a ResNet stand here on a ViT's class token, with M
 
 from __future__ import annotations
 
+import dataclasses
+
 from onestage.encoders import Codes, Mlp
 from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian
 from onestage.methods.settings import JITTER, SOLARISED, VIEWS
 from onestage.objective import Ema, Input, Method, Part, Term, Trained
 from onestage.predictors import MLP, Same
 from onestage.targets import Encoded
-from onestage.views import Colour, Crop
+from onestage.views import Colour, Crop, Random
 
 ONE = {"one": Input(encoder="student", parts={"image": Part(of="view1")})}
 TWO = ONE | {"two": Input(encoder="student", parts={"image": Part(of="view2")})}
@@ -125,4 +127,29 @@ DINO = Method(
     projectors={"head": Codes()},
 )
 
-ROWS = (DINO, MOCO_V2, MOCO_V3, BYOL, BARLOW_TWINS)
+_MASKED = Random(ratio=0.3)
+_PATCH = Term(
+    x="one",
+    y="view1",
+    target=Encoded(encoder="average", rows="hidden", space="raw"),
+    predictor=Same(),
+    likelihood=Centred(),
+    weight=0.5,
+    projector="head",
+)
+
+IBOT = Method(
+    name="ibot",
+    cite="iBOT, arXiv:2111.07832 sec. 3, with its two global crops and without local ones (0.3 of the cells are "
+    "hidden, where the paper draws a share from [0.1, 0.5] for every other image)",
+    encoders=DINO.encoders,
+    views=DINO.views,
+    inputs={
+        name: Input(encoder="student", parts={"image": Part(of=view, hide=_MASKED, mode="replace")})
+        for name, view in (("one", "view1"), ("two", "view2"))
+    },
+    terms=DINO.terms | {"patch1": _PATCH, "patch2": dataclasses.replace(_PATCH, x="two", y="view2", shares="patch1")},
+    projectors={"head": Codes(codes=8192, of="both")},
+)
+
+ROWS = (IBOT, DINO, MOCO_V2, MOCO_V3, BYOL, BARLOW_TWINS)

@@ -25,6 +25,9 @@ from onestage.spec import UserError
 from onestage.teachers import FORMS, AnyTeacher, load
 from onestage.teachers.serving import Served, Server, Setting, check_masks, serve
 
+ANSWERS = "answers"
+"""Of a run's directory: what is kept of its teachers' answers while it trains."""
+
 
 class Prepared(NamedTuple):
     """A run in memory, before its first step."""
@@ -102,7 +105,7 @@ def _serve(
     """What answers for the teachers, and the geometry of what they see."""
     check_masks(recipe.method, recipe.serving.masks, recipe.batch // (world() * recipe.accumulate))
     setting = setting_of(recipe, teachers, len(source), device)
-    return serve(recipe.serving, setting, None if run is None else run / "answers")
+    return serve(recipe.serving, setting, None if run is None else run / ANSWERS)
 
 
 def open_data(recipe: Recipe) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from onestage.pretraining.bundle import save_bundle
 from onestage.pretraining.directory import create, read_run, refuse_taken
 from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
-from onestage.pretraining.prepare import Prepared, prepare
+from onestage.pretraining.prepare import ANSWERS, Prepared, prepare
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import refuse_unwatchable, watched
 from onestage.spec import UserError
@@ -61,8 +62,11 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
 
 def _run(prepared: Prepared, run: Path, start: Progressed, say) -> Progressed:  # noqa: ANN001
     """Train to the end, and say what was seen on the way."""
+    together(prepared.server.open)
     now = run_loop(prepared, run, start, watched(prepared, say))
     prepared.server.close()
+    with suppress(OSError):  # it is not there, or not empty
+        (run / ANSWERS).rmdir()
     say(f"seen: {now.step * prepared.recipe.batch:,} images, {now.texts:,} image-text pairs")
     return now
 

@@ -38,6 +38,14 @@ class Server(ABC):
         """Tokens of every view, each once."""
 
     @abstractmethod
+    def open(self) -> None:
+        """Make room for what is kept, before the first step.
+
+        Raises:
+            UserError: when the disk has none.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Remove what was kept for this run alone."""
 
@@ -51,6 +59,9 @@ class LiveServer(Server):
 
     def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
         return self.teachers.tokens(ask, pixels)
+
+    def open(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -90,6 +101,10 @@ class ReplayServer(Server):
         self.asked += len(found)
         self.made += int(missing.sum())
         return tokens_of(records.to(pixels.device, non_blocking=True), shape, self.codec)
+
+    def open(self) -> None:
+        for ask in self.answered:
+            self._ring(ask)
 
     def close(self) -> None:
         for ring in self.rings.values():
@@ -136,6 +151,9 @@ class StoreServer(Server):
         number, shape = self.questions[ask]
         records = self.store.records(number, marks(ask, batch.marks, batch.copies), ask.view)
         return tokens_of(records.to(pixels.device, non_blocking=True), shape, self.store.manifest.codec)
+
+    def open(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
