@@ -92,7 +92,10 @@ def test_a_film_of_a_lying_telephone_is_made_upright(tmp_path: Path) -> None:
 def test_sound_that_is_longer_than_the_pictures_moves_no_middle(tmp_path: Path) -> None:
     silent, path = write(tmp_path / "silent.mkv"), tmp_path / "a.mkv"
     with av.open(str(path), "w") as container, av.open(str(silent)) as given:
-        picture, sound = container.add_stream_from_template(given.streams.video[0]), container.add_stream("aac", rate=8000)
+        picture, sound = (
+            container.add_stream_from_template(given.streams.video[0]),
+            container.add_stream("aac", rate=8000),
+        )
         for packet in given.demux(video=0):
             if packet.dts is not None:
                 packet.stream = picture
