@@ -59,6 +59,8 @@ def noise_teacher(answers: Answers) -> Answer:
         width = answers.joint if ask.space == "joint" else answers.raw
         rows = torch.randn(2, count + 1, width, generator=torch.Generator().manual_seed(1))
         cells = torch.arange(count).expand(2, -1)
+        if ask.space == "codes":
+            rows = torch.randint(answers.codes, (2, count + 1, 1), generator=torch.Generator().manual_seed(1)).float()
         attention = torch.rand(2, count, generator=torch.Generator().manual_seed(4)).softmax(dim=1)
         layers = (Layer(rows[:, 1:], rows[:, 0]),) * ask.also.layers
         geometry = batch.views[ask.view].geometry

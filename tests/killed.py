@@ -24,7 +24,8 @@ from onestage.objective import Objective
 from onestage.pretraining import Recipe, Saving, Watch, loop
 from onestage.storage import checkpoint
 from onestage.storage.checkpoint import latest, load
-from small import ROWS, STEPS, TAUGHT, small
+from small import ROWS, STEPS, small
+from stepping import brief_codes, taught
 
 PLACES = ("before a step", "between the update and what follows it", "within a save")
 OUTSIDE = {"seconds", "img/s", "wait"}
@@ -36,6 +37,7 @@ def main(folder: Path) -> None:
     loop.LOG_SECONDS = 0.0  # a line of metrics for every step
     len(open_source("digits")[0].texts)  # imports scikit-learn once, here
     assert child(lambda: begin(small("clip", steps=2), folder / "teacher")) == 0
+    assert child(lambda: brief_codes(str(folder / "teacher"))) == 0
     codes = {}
     for number, row in enumerate(ROWS):
         recipe, rng = recipe_of(row, folder / "teacher"), random.Random(number)
@@ -55,7 +57,7 @@ def recipe_of(row: str, teacher: Path) -> Recipe:
     recipe = small(
         row,
         vit={"drop_path": 0.4, "stem": "conv" if row == "supervised" else "patch"},
-        teachers={"teacher": str(teacher)} if row in TAUGHT else {},
+        teachers=taught(row, str(teacher)),
         workers=1 if row == "mae" else 0,
         saving=Saving(minutes=0.001, keep=3),
     )

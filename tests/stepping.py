@@ -12,7 +12,7 @@ from onestage.engine.pieces import on_device
 from onestage.pretraining import Prepared, loop
 from onestage.storage import load
 from onestage.types import Batch
-from small import TAUGHT, small
+from small import ROWS, TAUGHT, small
 
 
 def brief_teacher(folder: Path) -> str:
@@ -21,8 +21,18 @@ def brief_teacher(folder: Path) -> str:
     return str(folder / "run")
 
 
+def brief_codes(teacher: str) -> str:
+    """A run with a code book that learned from a run of `brief_teacher`, briefly, beside it."""
+    folder = Path(teacher).with_name("codes")
+    if not folder.exists():
+        pretraining.start(small("vqkd", steps=2, teachers={"teacher": teacher}), folder, [])
+    return str(folder)
+
+
 def taught(row: str, teacher: str) -> dict[str, str]:
-    return {"teacher": teacher} if row in TAUGHT else {}
+    if row not in TAUGHT:
+        return {}
+    return {"teacher": brief_codes(teacher) if ROWS[row].needs_codes else teacher}
 
 
 def batch_of(prepared: Prepared, step: int) -> Batch:

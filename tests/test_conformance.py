@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian
+from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -18,7 +18,7 @@ from onestage.spec import from_plain, to_plain
 from onestage.targets import Encoded, Hog, Pixels, Table
 from onestage.types import Losses
 from small import lean
-from test_objective import answers_for, batch_for, objective_for
+from test_objective import CODES, answers_for, batch_for, objective_for
 
 CLASSES, BATCH = 3, 4
 
@@ -83,6 +83,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
     if isinstance(likelihood, CrossCorrelation):
         return None
+    if isinstance(likelihood, Categorical):
+        return math.log(CODES), 0.1
     if isinstance(likelihood, Centred):
         return math.log(32), 1.6  # over the codes of a lean row, whose cosines have a deviation of 1 / 16
     if likelihood.form == "cosine":

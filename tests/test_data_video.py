@@ -89,6 +89,27 @@ def test_a_film_of_a_lying_telephone_is_made_upright(tmp_path: Path) -> None:
     assert frame[:20].mean() > 150 and frame[28:].mean() < 50
 
 
+def test_sound_that_is_longer_than_the_pictures_moves_no_middle(tmp_path: Path) -> None:
+    silent, path = write(tmp_path / "silent.mkv"), tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container, av.open(str(silent)) as given:
+        picture, sound = (
+            container.add_stream_from_template(given.streams.video[0]),
+            container.add_stream("aac", rate=8000),
+        )
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = picture
+                container.mux(packet)
+        quiet = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 20), dtype=np.float32), format="fltp", layout="mono")
+        quiet.sample_rate, quiet.pts = 8000, 0
+        container.mux(sound.encode(quiet))
+        container.mux(sound.encode(None))
+    with av.open(str(path)) as container:
+        assert container.duration is not None and container.duration > 15e6
+    assert VideoFile(path).middle() == pytest.approx(0.55, abs=2e-3)
+    assert MiddleFrame(VideoFile(path)).size == (48, 32)
+
+
 @pytest.mark.parametrize("damage", ["empty", "torn", "list", "text", "sound"])
 def test_what_is_no_video_is_a_bad_sample(damage: str, tmp_path: Path) -> None:
     other, path = write(tmp_path / "other.mp4"), tmp_path / "a.mp4"

@@ -38,7 +38,7 @@ from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
 from small import lean
 
-B, SIZE, GRID = 4, 48, (6, 6)
+B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
 TEXT = ClipText(joint=24, width=32, depth=1, heads=2, context=16)
 
@@ -62,7 +62,7 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
 def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     models = {name: TEXT if name == "text" else VIT for name in method.named(Trained)}
-    teachers = {name: Answers(GRID, 24, 40) for name in method.named(Frozen)}
+    teachers = {name: Answers(GRID, 24, 40, CODES) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 
 
@@ -72,6 +72,9 @@ def answers_for(method: Method) -> dict[Ask, Tokens]:
     for ask in asks(method):
         width = 24 if ask.space == "joint" else 40
         rows, pooled = torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator)
+        if ask.space == "codes":
+            rows = torch.randint(CODES, (B, 36, 1), generator=generator).float()
+            pooled = torch.zeros(B, 1)
         layers = tuple(
             Layer(torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator))
             for _ in range(ask.also.layers)

@@ -51,7 +51,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     assert words == {
         "supervised": "negative categories",
         "clip": "negatives",
-        **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd"), "stop gradient"),
+        **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco"), "stop gradient"),
         "mae": "-",
         "eva": "stop gradient",
         "mvp": "stop gradient",

@@ -22,8 +22,9 @@ from onestage.sample import Sample as Sample
 from onestage.sample import Source as Source
 from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
-Space = Literal["joint", "raw"]
-"""`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection."""
+Space = Literal["joint", "raw", "codes"]
+"""`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection;
+`codes`: for each cell one number, that of its code in the encoder's code book."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +218,8 @@ class Teacher(ABC):
     """Prompts that suit its texts; empty: CLIP's eighty."""
     statistics: str
     """Name of the statistics it normalises pixels by, or `own` where they have no name."""
+    codes: int = 0
+    """How many codes its code book has; 0 where it has none."""
     categories: CategoryHead | None = None
     """Its own category head, where it has learned categories."""
 

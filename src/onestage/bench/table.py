@@ -107,7 +107,7 @@ class TableBench:
         """The rows asked for but the two that are always there."""
         if self.rows == "all":
             able = [row for row in METHODS if train.has_texts or not self._reads_texts(row)]
-            return [name for name in able if name != SUPERVISED]
+            return [name for name in able if name != SUPERVISED and not METHODS[name].needs_codes]
         rows = [row.strip() for row in self.rows.split(",") if row.strip()]
         for row in rows:
             if row != RANDOM and self._reads_texts(row) and not train.has_texts:

@@ -64,10 +64,14 @@ class VideoFile(Clip):
         """
         if math.isfinite(self.stop):
             return (self.start + self.stop) / 2
-        with opened(self.path) as (container, stream):
-            told = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-            length = float(told) if told is not None else (container.duration or 0) / 1e6
-        return (self.start + max(length, self.start)) / 2
+        with opened(self.path) as (_, stream):
+            told = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        if told is None:  # Matroska says how long the file is, of which the pictures may be a part
+            times = self.times()
+            if not times:
+                raise BadSample("no frames in it")
+            told = times[-1]
+        return (self.start + told) / 2
 
     def times(self) -> tuple[float, ...]:
         """Of its frames, from the packets; nothing is decoded.

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Discriminator
 
 from onestage.likelihood.boltzmann import Boltzmann
+from onestage.likelihood.categorical import Categorical, CategoricalLikelihood
 from onestage.likelihood.centred import Centred, CentredLikelihood
 from onestage.likelihood.contrast import BatchLikelihood
 from onestage.likelihood.correlation import CorrelationLikelihood, CrossCorrelation
@@ -16,13 +17,15 @@ from onestage.likelihood.queue import QueueLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
-LikelihoodSpec = Annotated[Gaussian | Boltzmann | Centred | CrossCorrelation, Discriminator("kind")]
+LikelihoodSpec = Annotated[Gaussian | Boltzmann | Centred | CrossCorrelation | Categorical, Discriminator("kind")]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 
 __all__ = [
     "BatchLikelihood",
     "Boltzmann",
+    "Categorical",
+    "CategoricalLikelihood",
     "Centred",
     "CentredLikelihood",
     "CorrelationLikelihood",

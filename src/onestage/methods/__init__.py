@@ -5,6 +5,7 @@ from __future__ import annotations
 from onestage.methods import (
     all_in_one,
     attentive,
+    coded,
     contrastive,
     distilled,
     inter_view,
@@ -15,7 +16,7 @@ from onestage.methods import (
 )
 from onestage.objective import Method
 
-_FAMILIES = (supervised, contrastive, distilled, masked, attentive, intra_view, inter_view, siamese, all_in_one)
+_FAMILIES = (supervised, contrastive, distilled, masked, attentive, coded, intra_view, inter_view, siamese, all_in_one)
 
 METHODS: dict[str, Method] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 

@@ -15,11 +15,12 @@ from onestage.types import Grid
 
 
 class Answers(NamedTuple):
-    """What the objective must know of a frozen teacher to be built: its grid, and its widths in both spaces."""
+    """What the objective must know of a frozen teacher to be built: its grid, its widths in both spaces, its codes."""
 
     grid: Grid
     joint: int
     raw: int
+    codes: int = 0
 
 
 def build_encoder(method: Method, name: str, models: dict[str, EncoderSpec]) -> Encoder:
@@ -72,7 +73,7 @@ def build_target(
     if target.encoder in built:
         return target.build(width if target_projector(method, term) else built[target.encoder].width)
     answer = teachers[target.encoder]
-    return target.build(answer.joint if target.space == "joint" else answer.raw)
+    return target.build({"joint": answer.joint, "raw": answer.raw, "codes": answer.codes}[target.space])
 
 
 def target_grid(

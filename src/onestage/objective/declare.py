@@ -164,6 +164,11 @@ class Method:
         return any(term.y == "label" for term in self.terms.values())
 
     @property
+    def needs_codes(self) -> bool:
+        """Whether a teacher must have a code book."""
+        return any(isinstance(term.target, Encoded) and term.target.space == "codes" for term in self.terms.values())
+
+    @property
     def joint(self) -> str | None:
         """The term whose predictor leads into the space that images and texts share, if there is one."""
         for name, term in self.terms.items():
@@ -217,6 +222,10 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(f"inputs.{key}.mix: mixes two parts that are views and hide nothing themselves")
     if isinstance(term.target, Encoded):
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
+        if (term.target.space == "codes") != (term.likelihood.kind == "categorical"):
+            raise UserError(f"terms.{name}: target.space: codes and likelihood: categorical go together")
+    elif term.likelihood.kind == "categorical":
+        raise UserError(f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes")
     if isinstance(term.target, Table) != (term.y == "label"):
         raise UserError(f"terms.{name}: y: label and target: table go together")
 

@@ -45,6 +45,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
     "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
+    "likelihood categorical": "test_categorical_is_the_cross_entropy_of_loops",
     "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
 }
 """The oracle of each kind of part."""
@@ -53,6 +54,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "byol": ("test_two_directions_of_byol_equal_its_formula",),
     "ibot": ("test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
+    "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
         "test_the_mean_of_blocks_equals_data2vecs_formula",

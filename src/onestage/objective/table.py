@@ -53,6 +53,8 @@ def _target(term: Term) -> str:
         return "category embedding"
     if isinstance(target, OfPixels):
         return f"{target.kind}, {target.rows}"
+    if target.space == "codes":
+        return f"codes of {target.encoder}, {target.rows}"
     blocks = f", blocks {'+'.join(f'-{number}' for number in target.blocks)}" if target.blocks else ""
     norm = "" if target.norm == "none" else f", {target.norm} norm"
     return f"{target.encoder}, {target.rows}{blocks}{norm}"
@@ -62,6 +64,8 @@ def _likelihood(term: Term) -> str:
     likelihood = term.likelihood
     if likelihood.kind == "cross_correlation":
         return "Gaussian (cross-correlation)"
+    if likelihood.kind == "categorical":
+        return "categorical"
     if likelihood.kind == "centred":
         return "Boltzmann (codes)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

@@ -30,7 +30,7 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
 
 def answers_of(teachers: dict[str, Teacher]) -> dict[str, Answers]:
     """What the objective must know of the teachers; 0 for a joint space that a teacher does not have."""
-    return {name: Answers(t.grid, _joint(t), t.width("raw")) for name, t in teachers.items()}
+    return {name: Answers(t.grid, _joint(t), t.width("raw"), t.codes) for name, t in teachers.items()}
 
 
 def _joint(teacher: Teacher) -> int:

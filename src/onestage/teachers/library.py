@@ -16,6 +16,7 @@ from onestage.ops import place_of
 from onestage.roles import ALONE, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.resize import Interpolation, to_size, whole
+from onestage.teachers.spaces import no_codes
 from onestage.teachers.text import TextTower
 from onestage.teachers.tower import Pixels, Tower, split
 from onestage.types import Also, Layer, Tokens
@@ -59,6 +60,8 @@ class LibraryTeacher(Teacher):
     def width(self, space: Space) -> int:
         if space == "raw":
             return self.tower.width
+        if space == "codes":
+            no_codes(self.reference)
         if self.tower.joint is None:
             raise UserError(
                 f"{self.reference}: it cannot be asked for rows in a space shared with texts: {self.tower.lack}. "

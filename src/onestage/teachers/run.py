@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
+from onestage.predictors import QuantisedPredictor
 from onestage.roles import ALONE, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
 from onestage.teachers.category import CategorySide, TableHead, build_head
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.spaces import no_codes
 from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Also, Layer, Piece, Tokens, View, Wanted
@@ -41,6 +43,7 @@ class RunTeacher(Teacher):
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
         self.scale = scale
+        self.codes = len(head.book.codes) if isinstance(head, QuantisedPredictor) else 0
         self.has_text = text is not None
         self.has_joint = bundle.joint is not None
         self.templates = bundle.text.templates if bundle.text else ()
@@ -53,6 +56,8 @@ class RunTeacher(Teacher):
     def width(self, space: Space) -> int:
         if space == "raw":
             return self.encoder.width
+        if space == "codes":
+            return self.codes or no_codes(self.reference)
         if self.bundle.joint is None:
             raise UserError(
                 f"{self.reference}: this run has no space that it shares with texts, so it cannot be asked for joint "
@@ -67,6 +72,10 @@ class RunTeacher(Teacher):
         if space == "raw":
             return tokens
         self.width(space)
+        if space == "codes":
+            assert isinstance(self.head, QuantisedPredictor), "a width of codes comes with a code book"
+            codes = self.head.code_of(tokens).unsqueeze(-1).float()
+            return tokens._replace(rows=codes, pooled=torch.zeros_like(codes[:, 0]))
         lifted = (self._joint(tokens._replace(rows=one.rows, pooled=one.pooled)) for one in tokens.normed)
         layers = tuple(Layer(one.rows, one.pooled) for one in lifted)
         return self._joint(tokens)._replace(layers=layers)

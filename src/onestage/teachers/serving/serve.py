@@ -75,11 +75,11 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(Fresh(), live)
     if not setting.asks:
         raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
-    beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also()})
+    beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also() or ask.space == "codes"})
     if beside:
         raise UserError(
             f"serving.mode: {mode.kind} keeps rows alone, but this method also asks '{beside[0]}' for outputs of its "
-            "blocks or for its attention; use mode: live"
+            "blocks, its attention or its codes; use mode: live"
         )
     if isinstance(mode, Stored):
         store = open_store(Path(mode.folder), setting)
