@@ -226,3 +226,15 @@ def test_a_mixture_as_typed() -> None:
             open_source(text)
     with pytest.raises(UserError, match="no pair for bare"):
         Mixed(0, mixture(0.99, 0.01), 16)
+
+
+def test_a_mixture_holds_what_its_parts_hold() -> None:
+    scenes = open_source("scenes")
+    one = open_source("0.5*scenes+0.5*digits")
+    assert one.has_masks and one.has_questions and not one.has_clips
+    assert (one.mask_classes, one.parts[0].mask_classes) == (scenes.mask_classes, scenes.mask_classes)
+    assert one[0].mask is not None and one[0].questions
+    other = Scenes()
+    other.mask_classes = ("background", "ink")
+    differing = Mixture("both", [Scenes(), other], [1.0, 1.0])
+    assert not differing.has_masks and differing.mask_classes == (), "classes that are not the same are none"

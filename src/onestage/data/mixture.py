@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import final
 
 from onestage.data.stream import Draw, Stream
@@ -29,6 +29,9 @@ class Part(Source):
         self.source, self.classes = source, classes
         self.name = source.name
         self.has_texts, self.has_labels = source.has_texts, source.has_labels
+        self.has_masks, self.mask_classes = source.has_masks, source.mask_classes
+        self.box_classes, self.keypoints, self.verdicts = source.box_classes, source.keypoints, source.verdicts
+        self.has_questions, self.has_clips = source.has_questions, source.has_clips
         self.keeps_captions, self.reads = source.keeps_captions, source.reads
         known = {name: number for number, name in enumerate(classes)}
         self._number = tuple(known[name] for name in source.classes)
@@ -49,7 +52,11 @@ class Part(Source):
 
 @final
 class Mixture(Source):
-    """Several sources with weights. Its samples by index are those of its parts, one part after the other."""
+    """Several sources with weights. Its samples by index are those of its parts, one part after the other.
+
+    Labels are renumbered by the names of all classes. Classes of masks and boxes, points and verdicts are not: the
+    mixture has those that all parts with any agree on, and none where they differ.
+    """
 
     def __init__(self, name: str, sources: Sequence[Source], weights: Sequence[float]) -> None:
         self.name, self.weights = name, tuple(weights)
@@ -57,6 +64,13 @@ class Mixture(Source):
         self.parts = tuple(Part(source, self.classes) for source in sources)
         self.has_texts = any(part.has_texts for part in self.parts)
         self.has_labels = any(part.has_labels for part in self.parts)
+        self.has_questions = any(part.has_questions for part in self.parts)
+        self.has_clips = any(part.has_clips for part in self.parts)
+        self.mask_classes = _agreed(part.mask_classes for part in self.parts)
+        self.has_masks = len({part.mask_classes for part in self.parts if part.has_masks}) == 1
+        self.box_classes = _agreed(part.box_classes for part in self.parts)
+        self.keypoints = _agreed(part.keypoints for part in self.parts)
+        self.verdicts = _agreed(part.verdicts for part in self.parts)
         captioned = [part.keeps_captions for part in self.parts if part.has_texts] or [
             part.keeps_captions for part in self.parts
         ]
@@ -155,6 +169,12 @@ def parse_mixture(text: str) -> tuple[list[float], list[str]]:
     if len(weights) < len(items) or not all(sources) or min(weights) <= 0:
         raise UserError(f"'{text}': a mixture is sources with weights above 0, such as 0.7*pairs+0.3*photos")
     return weights, sources
+
+
+def _agreed(named: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The names of all who have some, where they are the same."""
+    found = {names for names in named if names}
+    return found.pop() if len(found) == 1 else ()
 
 
 def _union(sources: Sequence[Source]) -> tuple[str, ...]:
