@@ -8,7 +8,7 @@ from typing import Any
 from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
 from onestage.engine.optimiser import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.likelihood import Boltzmann, Gaussian
+from onestage.likelihood import Boltzmann, Centred, Gaussian
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Quantised, Relative
@@ -92,3 +92,10 @@ def small(row: str, **changes: Any) -> Recipe:
         saving=ALL_SAVED,
     )
     return dataclasses.replace(recipe, **changes)
+
+
+def remembers(method: Method) -> bool:
+    """Whether what a likelihood remembers of a step changes what the next one has to explain: of one batch, a queue
+    would hold its own targets as wrong answers, and a centre take them away."""
+    found = [term.likelihood for term in method.terms.values()]
+    return any(isinstance(one, Centred) or (isinstance(one, Boltzmann) and one.over == "queue") for one in found)

@@ -17,7 +17,7 @@ from onestage.predictors import Aligned
 from onestage.spec import from_plain, to_plain
 from onestage.targets import Encoded, Hog, Pixels, Table
 from onestage.types import Losses
-from small import lean
+from small import lean, remembers
 from test_objective import CODES, answers_for, batch_for, objective_for
 
 CLASSES, BATCH = 3, 4
@@ -106,19 +106,13 @@ def test_first_losses_are_those_of_ignorance(name: str) -> None:
             assert losses.terms[key].item() == pytest.approx(expected[0], abs=expected[1]), key
 
 
-def remembers(term: Term) -> bool:
-    """Whether what a likelihood remembers of a step changes what the next one has to explain."""
-    likelihood = term.likelihood
-    return isinstance(likelihood, Centred) or (isinstance(likelihood, Boltzmann) and likelihood.over == "queue")
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
     method = lean_row(name)
     objective, batch, answers = objective_for(method), batch_for(method), answers_for(method)
     objective.training_mode()
     optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=2e-3)
-    moving = any(remembers(term) for term in method.terms.values())
+    moving = remembers(method)
     seen: list[float] = []
     for step in range(8):
         optimiser.zero_grad()
@@ -128,7 +122,7 @@ def test_the_loss_falls_on_one_batch_in_bf16_as_well(name: str) -> None:
         assert losses.total.dtype == torch.float32
         losses.total.backward()
         optimiser.step()
-        if moving:  # of one batch, a queue would hold its own targets as wrong answers, and a centre take them away
+        if moving:
             objective.after_skip()
         else:
             objective.after_step(step, 8)

@@ -36,7 +36,7 @@ from onestage.roles import Hide
 from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
-from small import lean
+from small import lean, remembers
 
 B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
@@ -97,7 +97,10 @@ def test_every_row_learns_one_batch_and_uses_every_parameter(name: str) -> None:
         optimiser.zero_grad()
         objective(batch, answers).total.backward()
         optimiser.step()
-        objective.after_step(step, 12)
+        if remembers(method):
+            objective.after_skip()
+        else:
+            objective.after_step(step, 12)
     assert objective(batch, answers).total < first.total - 0.01 * first.total.abs()
 
 
