@@ -134,7 +134,8 @@ def test_a_chain_of_ones_own_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("chain_beit_tiny --data digits", ["chain_beit_tiny"]),
+        ("chain_beit_tiny --data digits", ["chain_beit_tiny", "did you mean 'chain_beit3_tiny'"]),
+        ("chain_swinv2_g --data digits", ["did you mean 'chain_swinv2_g_tiny'", "ls chains"]),
         ("chain_beit3_tiny --data AT", ["learns from captions"]),
         ("chain_beit3_tiny", ["no data"]),
         ("chain_beit3_tiny --data scenes --teacher runs/x", ["--teacher", "from one another"]),

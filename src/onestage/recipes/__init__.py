@@ -61,7 +61,8 @@ def recipe(name: str) -> Recipe:
     rows = rows_of(base.removesuffix("_tiny"))
     if base.endswith("_tiny") and rows and budget in {"", "smoke", "demo"}:
         return tiny(rows, "smoke" if budget == "smoke" else "demo")
-    raise UserError(f"there is no recipe '{name}'{suggest(name, names())} Type onestage ls recipes to see them all.")
+    near = suggest(name, names()) or "."
+    raise UserError(f"there is no recipe '{name}'{near} Type onestage ls recipes to see them all.")
 
 
 def rows_of(text: str) -> list[tuple[float, Method]]:

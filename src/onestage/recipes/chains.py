@@ -73,11 +73,11 @@ def names() -> list[str]:
 
 
 def is_named(text: str) -> bool:
-    """Whether a word names a chain, or a YAML file that holds one."""
+    """Whether a word means a chain (the names of all begin with `chain_`), or a YAML file that holds one."""
     if text.endswith((".yaml", ".yml")) and Path(text).is_file():
         plain = read_yaml(Path(text))
         return isinstance(plain, dict) and "stages" in plain
-    return text.partition(":")[0] in names()
+    return text.startswith("chain_")
 
 
 def chain(name: str) -> Chain:
@@ -90,7 +90,8 @@ def chain(name: str) -> Chain:
         return _from_file(Path(name))
     base, _, budget = name.partition(":")
     if base not in names() or budget not in {"", "smoke", "demo"}:
-        raise UserError(f"there is no chain '{name}'{suggest(name, names())} Type onestage ls chains to see them all.")
+        near = suggest(name, names()) or "."
+        raise UserError(f"there is no chain '{name}'{near} Type onestage ls chains to see them all.")
     return tiny_chain(base.removesuffix("_tiny"), "smoke" if budget == "smoke" else "demo")
 
 
