@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from onestage.encoders import ClipText, EncoderSpec, Swin
+from onestage.encoders import ClipText, EncoderSpec, Swin, Vit
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.step import Step, Stepped
 from onestage.objective import Answers, Ask, Frozen, Objective
@@ -18,6 +18,13 @@ from onestage.roles import Hide
 from onestage.types import Batch, Geometry, Layer, Tokens, View
 
 Answer = Callable[[Ask, Batch], Tokens]
+
+
+def student_of(recipe: Recipe) -> Vit:
+    """The recipe's student, a ViT."""
+    model = recipe.models["student"]
+    assert isinstance(model, Vit)
+    return model
 
 
 def shallow(recipe: Recipe, depth: int = 2) -> Recipe:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -10,20 +9,16 @@ import pytest
 import torch
 from torch import nn
 
+from full_width import shallow, steps, student_of
 from onestage import recipes
-from onestage.encoders import Vit
 from onestage.engine.optimiser import Optimisers
-from onestage.engine.step import Step
 from onestage.methods import METHODS
-from onestage.objective import Answers, Ask, Frozen, Objective, Trained
-from onestage.ops import place_of
+from onestage.objective import Answers, Frozen, Objective, Trained
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.recipes import FAMILIES, PAPER
 from onestage.spec import UserError, from_plain, read_yaml, to_yaml
-from onestage.types import Batch, Geometry, Tokens, View
 
-CPU = torch.device("cpu")
 IMAGES = {"imagenet-1k": 1_281_167, "imagenet-21k": 14_197_122}
 
 
@@ -87,13 +82,6 @@ def answers(recipe: Recipe) -> dict[str, Answers]:
     """What a teacher on the student's grid answers with."""
     grid = recipe.models["student"].build(frozenset()).grid
     return {name: Answers(grid, JOINT.get(recipe.method.name, 16), 768, 8192) for name in recipe.method.named(Frozen)}
-
-
-def student_of(recipe: Recipe) -> Vit:
-    """The recipe's student, a ViT."""
-    model = recipe.models["student"]
-    assert isinstance(model, Vit)
-    return model
 
 
 def count(module: nn.Module) -> int:
@@ -199,54 +187,13 @@ def test_utas_backbone(name: str, feed_forward: int) -> None:
 
 
 @pytest.mark.parametrize("name", SHEETS)
-def test_one_step_at_full_width(name: str) -> None:
-    """Two blocks deep, on two images, with the recipe's own optimiser: the loss is finite and everything moves."""
+def test_two_steps_at_full_width(name: str) -> None:
+    """MAE: targets of variance 1, guesses of variance 2 * 512 / (512 + 768) = 0.8 from a fresh Xavier projection of
+    normed rows. The others: the cosine of rows that know nothing of one another."""
     recipe = recipes.recipe(name)
-    shallow = dataclasses.replace(recipe, models={"student": dataclasses.replace(student_of(recipe), depth=2)})
-    torch.manual_seed(0)
-    objective = Objective(shallow.method, shallow.models, answers(shallow))
-    objective.training_mode()
-    optimisers = Optimisers(objective.named_parameters(), shallow.optimiser, shallow.batch)
-    step = Step(objective, optimisers, teacher(JOINT.get(shallow.method.name, 0)), "fp32", 1, CPU)
-    before = {key: value.detach().clone() for key, value in objective.named_parameters() if value.ndim == 1}
-    optimisers.set_lr(shallow.schedule, 10_000, 100_000)
-    stepped = step(batch_of_two(shallow, objective), 10_000, 100_000)
-    assert not stepped.skipped and torch.isfinite(stepped.losses.total) and torch.isfinite(stepped.norm)
-    # MAE: targets of variance 1, guesses of variance 2 * 512 / (512 + 768) = 0.8 from a fresh Xavier projection of
-    # normed rows. The others: the cosine of rows that know nothing of one another.
-    assert stepped.losses.total.item() == pytest.approx(1.8 if name.startswith("mae") else 0.0, abs=0.15)
-    after = dict(objective.named_parameters())
-    still = [key for key, value in before.items() if value.equal(after[key]) and "predictors" in key]
-    assert not still, "every vector of the predictor has moved"
-
-
-def teacher(joint: int):
-    """A frozen encoder that answers with noise on the student's grid."""
-
-    def answer(ask: Ask, batch: Batch) -> Tokens:
-        view = batch.views[ask.view]
-        side = 14 if joint == JOINT["mvp"] else 16
-        cells = torch.arange(side * side).expand(2, -1)
-        draw = torch.Generator().manual_seed(1)
-        rows = torch.randn(2, side * side + 1, joint, generator=draw)
-        return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), (side, side), view.geometry)
-
-    return answer
-
-
-def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
-    """Two images of noise, with what the recipe hides."""
-    geometry = Geometry(torch.tensor([[0.0, 0.0, 224.0, 224.0]] * 2), torch.zeros(2, dtype=torch.bool))
-    view = View(torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(2)), geometry)
-    hidden = {}
-    for name, asked in recipe.method.inputs.items():
-        grid = objective.encoder(asked.encoder).grid
-        for key, part in asked.parts.items():
-            assert part.hide is not None
-            hides = torch.zeros(2, grid[0] * grid[1], dtype=torch.bool)
-            hides[:, : part.hide.count(grid)] = True
-            hidden[f"{name}/{key}"] = hides
-    return Batch(torch.arange(2), {"view1": view}, hidden, None, None)
+    done, still = steps(recipe, next(iter(answers(shallow(recipe)).values()), None))
+    assert done[0].losses.total.item() == pytest.approx(1.8 if name.startswith("mae") else 0.0, abs=0.15)
+    assert still == []
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -7,12 +7,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from full_width import steps
+from full_width import steps, student_of
 from onestage import recipes
-from onestage.encoders import Vit
 from onestage.methods import METHODS
 from onestage.objective import Answers, asks
-from onestage.pretraining import Recipe
 from onestage.recipes.attentive import ATTENTIVE_ROWS
 from onestage.types import Also
 from test_objective import answers_for, batch_for, objective_for
@@ -40,12 +38,6 @@ SHEETS = {
     "milan_b16": Sheet(4096, 2.4e-3, 400, 40, (0.0, 0.0), 0.0, 49, (0.0, 0.1)),
     "milan_l16": Sheet(4096, 2.4e-3, 400, 40, (0.0, 0.0), 0.0, 49, (0.0, 0.1)),
 }
-
-
-def student_of(recipe: Recipe) -> Vit:
-    model = recipe.models["student"]
-    assert isinstance(model, Vit)
-    return model
 
 
 def test_every_recipe_has_its_sheet() -> None:

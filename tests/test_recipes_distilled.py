@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from full_width import steps
+from full_width import steps, student_of
 from onestage import recipes
 from onestage.encoders import Vit
 from onestage.methods import METHODS
 from onestage.objective import Answers
-from onestage.pretraining import Recipe
 from onestage.recipes.distilled import DISTILLED_ROWS
 from test_objective import answers_for, batch_for, objective_for
 
@@ -52,12 +51,6 @@ SHEETS = {
     "vqkd_b16": Sheet(512, 5e-5, 100, 10, (0.0, 1e-5), (0.9, 0.99), None, 0.0, 0, (0.05, 0.1), 85.7),
 }
 TEACHERS = {name: EVA_G if "02" in name else CLIP_B if "b16" in name else CLIP_L for name in SHEETS}
-
-
-def student_of(recipe: Recipe) -> Vit:
-    model = recipe.models["student"]
-    assert isinstance(model, Vit)
-    return model
 
 
 def test_every_recipe_has_its_sheet() -> None:

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from full_width import steps
+from full_width import steps, student_of
 from onestage import recipes
-from onestage.encoders import Vit
-from onestage.pretraining import Recipe
 from onestage.recipes.masked import MASKED_ROWS
 
 
@@ -37,12 +35,6 @@ SHEETS = {
     "maskfeat_b16": Sheet(2048, 1.6e-3, 300, 30, 8e-6, 0.02, 0.0, None, "learned", 78, (1 / 9, 0.5)),
     "maskfeat_l16": Sheet(2048, 1.6e-3, 1600, 30, 8e-6, 0.02, 0.0, None, "learned", 78, (1 / 9, 0.5)),
 }
-
-
-def student_of(recipe: Recipe) -> Vit:
-    model = recipe.models["student"]
-    assert isinstance(model, Vit)
-    return model
 
 
 def test_every_recipe_has_its_sheet() -> None:

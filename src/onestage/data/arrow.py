@@ -23,9 +23,11 @@ def reading(path: Path) -> Iterator[None]:
     Raises:
         UserError: when the file inside the block is no Parquet, or damaged.
     """
+    from pyarrow import ArrowException
+
     try:
         yield
-    except (OSError, ValueError, NotImplementedError) as error:  # Arrow's own are among these
+    except (OSError, ValueError, ArrowException) as error:  # ValueError: texts that are no UTF-8
         reason = str(error).split("\n", 1)[0][:200]
         raise UserError(f"{path}: cannot be read as Parquet ({reason})") from None
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 from onestage.likelihood import Categorical
-from onestage.objective import Frozen, Input, Method, Part, Term, Trained
+from onestage.methods.masked import AUGMENTED, masked
+from onestage.objective import Frozen, Method, Term, Trained
 from onestage.predictors import Linear
 from onestage.targets import Encoded
-from onestage.views import Block, Colour, Crop
+from onestage.views import Block
 
 BEIT = Method(
     name="beit",
     cite="BEiT, arXiv:2106.08254 sec. 2 (with any frozen code book: a run of VQ-KD; DALL-E's is not here)",
     encoders={"student": Trained(), "teacher": Frozen()},
-    views={"view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
-    inputs={
-        "masked": Input(
-            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=75, of=196), mode="replace")}
-        )
-    },
+    views=AUGMENTED,
+    inputs=masked(Block(cells=75, of=196)),
     terms={
         "codes": Term(
             x="masked",

@@ -9,6 +9,18 @@ from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Decoder, Linear
 from onestage.targets import Encoded, Hog, Pixels
 from onestage.views import Block, Colour, Crop, Random, Units
+from onestage.views import ViewSpec as View
+
+AUGMENTED: dict[str, View] = {
+    "view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))
+}
+"""BEiT's view (arXiv:2106.08254), which data2vec and MVP have too."""
+
+
+def masked(hide: Block | Units) -> dict[str, Input]:
+    """The view with mask tokens where it is hidden."""
+    return {"masked": Input(encoder="student", parts={"image": Part(of="view1", hide=hide, mode="replace")})}
+
 
 MAE = Method(
     name="mae",
@@ -32,11 +44,7 @@ SIMMIM = Method(
     cite="SimMIM, arXiv:2111.09886 sec. 3 (L1 on hidden pixels, units of 32 pixels, one linear layer)",
     encoders={"student": Trained()},
     views={"view1": Crop(scale=(0.67, 1.0), interpolation="bilinear")},
-    inputs={
-        "masked": Input(
-            encoder="student", parts={"image": Part(of="view1", hide=Units(ratio=0.6, side=2), mode="replace")}
-        )
-    },
+    inputs=masked(Units(ratio=0.6, side=2)),
     terms={
         "pixels": Term(
             x="masked",
@@ -53,12 +61,7 @@ MASKFEAT = Method(
     cite="MaskFeat, arXiv:2112.09133 sec. 3 (histograms of gradients; the encoder's final norm is the head's)",
     encoders={"student": Trained()},
     views={"view1": Crop(scale=(0.5, 1.0))},
-    inputs={
-        "masked": Input(
-            encoder="student",
-            parts={"image": Part(of="view1", hide=Block(cells=78, of=196, min_block=15), mode="replace")},
-        )
-    },
+    inputs=masked(Block(cells=78, of=196, min_block=15)),
     terms={
         "hog": Term(
             x="masked",
@@ -74,12 +77,8 @@ DATA2VEC = Method(
     name="data2vec",
     cite="data2vec, arXiv:2202.03555 sec. 3, for images (the mean of the average's last six blocks at hidden cells)",
     encoders={"student": Trained(), "average": Ema(of="student", momentum=0.9998, end=0.9998)},
-    views={"view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
-    inputs={
-        "masked": Input(
-            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=120, of=196), mode="replace")}
-        )
-    },
+    views=AUGMENTED,
+    inputs=masked(Block(cells=120, of=196)),
     terms={
         "features": Term(
             x="masked",
@@ -96,11 +95,7 @@ EVA = Method(
     cite="EVA, arXiv:2211.07636 sec. 2.1 (masked tokens only, 105 of 256 cells)",
     encoders={"student": Trained(), "teacher": Frozen()},
     views={"view1": Crop()},
-    inputs={
-        "masked": Input(
-            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=105, of=256), mode="replace")}
-        )
-    },
+    inputs=masked(Block(cells=105, of=256)),
     terms={
         "feature": Term(
             x="masked",
@@ -122,12 +117,8 @@ MVP = Method(
     name="mvp",
     cite="MVP, arXiv:2203.05175 (class token and every patch, each with weight 1/(M+1))",
     encoders={"student": Trained(), "teacher": Frozen()},
-    views={"view1": Crop(scale=(0.08, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
-    inputs={
-        "masked": Input(
-            encoder="student", parts={"image": Part(of="view1", hide=Block(cells=75, of=196), mode="replace")}
-        )
-    },
+    views=AUGMENTED,
+    inputs=masked(Block(cells=75, of=196)),
     terms={
         "guide": Term(
             x="masked",

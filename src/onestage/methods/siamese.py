@@ -34,17 +34,7 @@ def both(likelihood: Boltzmann | Gaussian | Centred, predictor: MLP | Same, weig
         weight=weight,
         projector="head",
     )
-    two = Term(
-        x="two",
-        y="view1",
-        target=AVERAGE,
-        predictor=predictor,
-        likelihood=likelihood,
-        weight=weight,
-        projector="head",
-        shares="one",
-    )
-    return {"one": one, "two": two}
+    return {"one": one, "two": dataclasses.replace(one, x="two", y="view1", shares="one")}
 
 
 MOCO_V2 = Method(

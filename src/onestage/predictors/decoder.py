@@ -6,16 +6,16 @@ does not matter, and an input that hides by mask tokens (a full grid of rows) is
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from onestage.layers.blocks import check_widths, transformer_blocks, xavier
+from onestage.layers.blocks import transformer_blocks, xavier
 from onestage.ops import gather_rows, sincos_2d
 from onestage.predictors.reach import Reach
+from onestage.predictors.transformer import Transformer
 from onestage.roles import Predictor
 from onestage.spec import UserError, spec
 from onestage.types import Grid, Tokens, Wanted
@@ -23,17 +23,10 @@ from onestage.types import Grid, Tokens, Wanted
 
 @final
 @spec
-class Decoder:
+class Decoder(Transformer):
     """A ViT of `depth` blocks over the whole grid."""
 
-    width: Annotated[int, Field(ge=4)] = 512
-    depth: Annotated[int, Field(ge=0)] = 8
-    heads: Annotated[int, Field(ge=1)] = 16
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     kind: Literal["decoder"] = "decoder"
-
-    def __post_init__(self) -> None:
-        check_widths(self.width, self.heads)
 
     @property
     def reaches(self) -> Reach:

@@ -6,17 +6,17 @@ values are the encoder's rows, not normed again, with the hidden rows as they no
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onestage.layers.blocks import check_widths, xavier
+from onestage.layers.blocks import xavier
 from onestage.ops import gather_rows, sincos_2d, withheld
 from onestage.predictors.reach import Reach
+from onestage.predictors.transformer import Transformer
 from onestage.roles import Predictor
 from onestage.spec import spec
 from onestage.types import Grid, Tokens, Wanted
@@ -24,17 +24,10 @@ from onestage.types import Grid, Tokens, Wanted
 
 @final
 @spec
-class Prompting:
+class Prompting(Transformer):
     """`depth` blocks in which hidden rows read the encoder's."""
 
-    width: Annotated[int, Field(ge=4)] = 512
-    depth: Annotated[int, Field(ge=0)] = 8
-    heads: Annotated[int, Field(ge=1)] = 16
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     kind: Literal["prompting"] = "prompting"
-
-    def __post_init__(self) -> None:
-        check_widths(self.width, self.heads)
 
     @property
     def reaches(self) -> Reach:

@@ -15,9 +15,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from onestage.layers.blocks import check_widths, transformer_blocks, xavier
+from onestage.layers.blocks import transformer_blocks, xavier
 from onestage.ops import relative_cells, sincos, sincos_2d
 from onestage.predictors.reach import Reach
+from onestage.predictors.transformer import Transformer
 from onestage.roles import Predictor
 from onestage.spec import UserError, spec
 from onestage.types import POOLED, Grid, Tokens, Wanted
@@ -28,17 +29,12 @@ SCALE = 10.0
 
 @final
 @spec
-class Relative:
+class Relative(Transformer):
     """A ViT of `depth` blocks over the input's rows and one mask token for each wanted cell."""
 
     width: Annotated[int, Field(ge=4)] = 768
     depth: Annotated[int, Field(ge=0)] = 4
-    heads: Annotated[int, Field(ge=1)] = 16
-    mlp_ratio: Annotated[float, Field(gt=0)] = 4.0
     kind: Literal["relative"] = "relative"
-
-    def __post_init__(self) -> None:
-        check_widths(self.width, self.heads)
 
     @property
     def reaches(self) -> Reach:

@@ -9,6 +9,7 @@ from onestage.encoders import ClipText
 from onestage.likelihood.tempered import Tempered
 from onestage.objective import Ema, Frozen
 from onestage.pretraining.directory import licences
+from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe
 from onestage.spec import UserError
@@ -27,7 +28,7 @@ class Described(NamedTuple):
     lack: str
 
 
-def save_bundle(prepared: Prepared, run: Path, say=print) -> None:  # noqa: ANN001
+def save_bundle(prepared: Prepared, run: Path, say: Say = print) -> None:
     """Write the bundle of a run: the text tower is copied from the teacher, or named where the run trains it."""
     found = describe(prepared)
     if found.lack:

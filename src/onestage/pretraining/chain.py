@@ -25,6 +25,7 @@ from onestage.engine.together import together
 from onestage.evaluation.probes import SPLITS, Probed, probe
 from onestage.objective import Frozen
 from onestage.pretraining.directory import refuse_taken
+from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import open_data
 from onestage.pretraining.run import resume, start
 from onestage.pretraining.spec import Recipe
@@ -33,7 +34,6 @@ from onestage.spec import Stopped, UserError, from_plain, read_yaml, spec, to_ya
 from onestage.storage import write_atomic
 from onestage.teachers import load
 
-Say = Callable[[str], None]
 MAX_JSON = 1 << 20
 
 

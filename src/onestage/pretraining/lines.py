@@ -7,6 +7,8 @@ from typing import final
 
 from onestage.objective import COLLAPSED
 
+Say = Callable[[str], None]
+"""Where a line for people goes."""
 QUIET = ("spread/", "bound/", "share/", "cosine/", "regulariser/", "lr")
 """Measured and written, but too many to be read on a terminal."""
 
@@ -20,7 +22,7 @@ def short(line: Mapping[str, float]) -> dict[str, str]:
 class Alarms:
     """Says, once for each term, when its targets have become alike: then it teaches nothing, however low its loss."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Say) -> None:
         self._say = say
         self._raised: set[str] = set()
 

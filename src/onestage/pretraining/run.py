@@ -13,6 +13,7 @@ from onestage.engine.together import together
 from onestage.pretraining.bundle import save_bundle
 from onestage.pretraining.directory import create, read_run, refuse_taken
 from onestage.pretraining.initialise import initialise_from
+from onestage.pretraining.lines import Say
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
 from onestage.pretraining.prepare import ANSWERS, Prepared, prepare
 from onestage.pretraining.spec import Recipe
@@ -21,7 +22,7 @@ from onestage.spec import UserError
 from onestage.storage import latest, load
 
 
-def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progressed:  # noqa: ANN001
+def start(recipe: Recipe, out: Path, command: list[str], say: Say = print) -> Progressed:
     """Execute a recipe into a new directory.
 
     Raises:
@@ -39,7 +40,7 @@ def start(recipe: Recipe, out: Path, command: list[str], say=print) -> Progresse
     return _run(prepared, out, Progressed(), say)
 
 
-def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # noqa: ANN001
+def _found(prepared: Prepared, out: Path, command: list[str], say: Say) -> None:
     """Write what a run is before its first step; one process does."""
     if rank() == 0:
         create(out, prepared.recipe, command)
@@ -47,7 +48,7 @@ def _found(prepared: Prepared, out: Path, command: list[str], say) -> None:  # n
         write_checkpoint(prepared, out, Progressed())
 
 
-def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
+def resume(run: Path, say: Say = print) -> Progressed:
     """Go on with a run from its newest complete checkpoint; a finished run is left as it is. The number of processes
     may be another than before: the samples and their order are the same.
 
@@ -60,7 +61,7 @@ def resume(run: Path, say=print) -> Progressed:  # noqa: ANN001
     return _run(prepared, run, now, say)
 
 
-def _run(prepared: Prepared, run: Path, start: Progressed, say) -> Progressed:  # noqa: ANN001
+def _run(prepared: Prepared, run: Path, start: Progressed, say: Say) -> Progressed:
     """Train to the end, and say what was seen on the way."""
     together(prepared.server.open)
     now = run_loop(prepared, run, start, watched(prepared, say))
@@ -71,7 +72,7 @@ def _run(prepared: Prepared, run: Path, start: Progressed, say) -> Progressed:  
     return now
 
 
-def _go_on(run: Path, say) -> tuple[Prepared, Progressed]:  # noqa: ANN001
+def _go_on(run: Path, say: Say) -> tuple[Prepared, Progressed]:
     """A run in memory as its newest checkpoint has it, and where it is."""
     recipe = read_run(run)
     path = latest(run / "checkpoints")

@@ -10,6 +10,7 @@ from onestage.distributed import rank, world
 from onestage.engine.progress import Progress
 from onestage.engine.together import together
 from onestage.objective import Frozen
+from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import default_workers, load_teachers, open_data, setting_of, share_cores
 from onestage.pretraining.resolve import resolve
 from onestage.pretraining.spec import Recipe
@@ -22,7 +23,7 @@ from onestage.teachers.serving.serve import Setting, manifest_of
 from onestage.teachers.serving.teach import fill, found
 
 
-def teach(recipe: Recipe, views: int, out: Path, codec: Codec, shard_mb: float, say=print) -> Path:  # noqa: ANN001
+def teach(recipe: Recipe, views: int, out: Path, codec: Codec, shard_mb: float, say: Say = print) -> Path:
     """Cut `views` views of every picture, and write them with the teachers' answers into a store, or go on with it.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 from onestage.evaluation import Classify, Knn, ZeroShot
 from onestage.evaluation.classify import need_categories
 from onestage.pretraining.bundle import live
+from onestage.pretraining.lines import Say
 from onestage.pretraining.loop import Watched
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe, Task
@@ -16,7 +17,7 @@ from onestage.pretraining.validation import can_be_validated, validation_loss
 from onestage.teachers import RunTeacher
 
 
-def watched(prepared: Prepared, say) -> Watched:  # noqa: ANN001
+def watched(prepared: Prepared, say: Say) -> Watched:
     """What the recipe asks to be watched, and the loss; nothing where there is no validation data to watch it on."""
     recipe, val = prepared.recipe, prepared.val
     if not recipe.watch.every or val is None:
