@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from full_width import steps
 from onestage.encoders import Codes, Mlp
 from onestage.likelihood import Centred, CrossCorrelation
 from onestage.methods import METHODS
 from onestage.objective import Method, Objective, add
 from onestage.ops import place_of
 from onestage.predictors import MLP, Same
+from onestage.pretraining import Recipe
 from onestage.recipes import recipe
 from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.spec import UserError, from_plain, to_plain
@@ -245,3 +248,14 @@ def test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_othe
     assert objective.score(represented).total.item() == pytest.approx(total, rel=1e-5)
     assert sorted(objective.likelihoods) == ["one", "patch1"], "a centre of the class token, and one of patches"
     assert list(objective.projectors.trained) == ["head"]
+
+
+STEM = ["encoders.student.backbone.patch_embed.proj.weight", "encoders.student.backbone.patch_embed.proj.bias"]
+
+
+@pytest.mark.parametrize("row", SIAMESE_ROWS)
+def test_two_steps_at_full_width(row: Callable[[], Recipe]) -> None:
+    """MoCo v3's stem stays as it was drawn, and DINO's last layer in the first epoch; everything else moves."""
+    made = row()
+    _, still = steps(made)
+    assert still == (["projectors.trained.head.last"] if made.method.name in {"dino", "ibot"} else STEM)
