@@ -78,6 +78,10 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     "no recipe": ("pretrain", ["a recipe", "--out", "--resume"]),
     "no out": ("pretrain mae_tiny --data digits", ["--out"]),
     "resume what is no run": ("pretrain --resume AT/empty", ["AT/empty", "run.yaml"]),
+    "a setting of another kind": (
+        "pretrain mae_tiny --data scenes --out AT/new --serving.mode.epochs 4",
+        ["serving.mode.epochs", "Of kind live", "--serving.mode '{kind: NAME, epochs: VALUE}'"],
+    ),
     "resume with a recipe": ("pretrain mae_tiny --resume AT/run", ["--resume AT/run", "no recipe"]),
     "resume with steps": ("pretrain --resume AT/run --steps 9", ["--resume AT/run", "no other option"]),
     "resume with settings": ("pretrain --resume AT/run --batch 9", ["--resume AT/run", "no settings"]),

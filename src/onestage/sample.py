@@ -158,3 +158,10 @@ class Source(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Changes when the samples change."""
+
+
+def describe_as(source: Source, other: Source) -> None:
+    """Let a source say of itself what another one does; its name stays its own."""
+    for field in Source.__annotations__:
+        if field != "name":
+            setattr(source, field, getattr(other, field))

@@ -131,7 +131,7 @@ def replace_leaf(plain: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(node, dict):
             raise UserError(_unknown(".".join(parents[: depth + 1]), path, plain))
     if last not in node:
-        raise UserError(_unknown(path, path, plain))
+        raise UserError(_unknown(path, path, plain) + _of_another_kind(parents, node, last))
     node[last] = value
 
 
@@ -150,6 +150,17 @@ def suggest(word: str, known: list[str]) -> str:
 
 def _unknown(path: str, whole: str, plain: dict[str, Any]) -> str:
     return f"--{whole}: there is no setting '{path}'{suggest(whole, leaves(plain))}"
+
+
+def _of_another_kind(parents: list[str], node: dict[str, Any], leaf: str) -> str:
+    """How a setting that only another kind has is given."""
+    if "kind" not in node:
+        return ""
+    known = ", ".join(key for key in node if key != "kind") or "nothing more"
+    return (
+        f" Of kind {node['kind']} it has: {known}. Another kind is given whole: "
+        f"--{'.'.join(parents)} '{{kind: NAME, {leaf}: VALUE}}'"
+    )
 
 
 def _explain(item: Any, whole: Any) -> str:

@@ -8,7 +8,7 @@ from typing import final
 
 from onestage.data.classes import read_classes
 from onestage.data.options import Options
-from onestage.roles import BadSample, Sample, Source
+from onestage.sample import BadSample, Sample, Source, describe_as
 from onestage.spec import UserError
 
 
@@ -22,8 +22,7 @@ class Adapted(Source):
 
     def __init__(self, name: str, source: Source, options: Options) -> None:
         self.name, self.source, self.prompts = name, source, options.prompts
-        for field in FIELDS:
-            setattr(self, field, getattr(source, field))
+        describe_as(self, source)
         self.classes = _classes(name, source, options)
         self.has_texts = source.has_texts or bool(self.prompts)
         self.reads = options.captions or source.reads
@@ -46,10 +45,6 @@ class Adapted(Source):
         """Hash of its source's, and of what was said of it."""
         told = f"{self.source.fingerprint()} {self._told}"
         return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-FIELDS = tuple(name for name in Source.__annotations__ if name != "name")
-"""What a source says of itself."""
 
 
 def _classes(name: str, source: Source, options: Options) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import final
 
 from onestage.data.stream import Draw, Stream
-from onestage.roles import Sample, Source
+from onestage.sample import Sample, Source, describe_as
 from onestage.spec import UserError
 
 _WEIGHT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\*")
@@ -26,13 +26,9 @@ class Part(Source):
     """A source inside a mixture: its labels are numbers of the mixture's classes."""
 
     def __init__(self, source: Source, classes: tuple[str, ...]) -> None:
-        self.source, self.classes = source, classes
-        self.name = source.name
-        self.has_texts, self.has_labels = source.has_texts, source.has_labels
-        self.has_masks, self.mask_classes = source.has_masks, source.mask_classes
-        self.box_classes, self.keypoints, self.verdicts = source.box_classes, source.keypoints, source.verdicts
-        self.has_questions, self.has_clips = source.has_questions, source.has_clips
-        self.keeps_captions, self.reads = source.keeps_captions, source.reads
+        self.source, self.name = source, source.name
+        describe_as(self, source)
+        self.classes = classes
         known = {name: number for number, name in enumerate(classes)}
         self._number = tuple(known[name] for name in source.classes)
 

@@ -120,7 +120,7 @@ def open_data(recipe: Recipe) -> Source:
     if recipe.method.needs_texts and not source.has_texts:
         raise UserError(
             f"{recipe.data}: method {recipe.method.name} learns from captions, but this source has none. "
-            "Put a metadata.jsonl or metadata.csv with file_name and text into the folder."
+            "Put a metadata.jsonl, .csv or .parquet with file_name and text into the folder."
         )
     if recipe.method.needs_labels and not source.has_labels:
         raise UserError(

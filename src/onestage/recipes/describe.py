@@ -20,7 +20,7 @@ from onestage.types import Geometry, Piece, View, Words
 SOURCES = {
     "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
-    "FOLDER": "a folder of images; sub-folders are classes; metadata.jsonl or .csv with file_name and text or label",
+    "FOLDER": "images; sub-folders are classes; metadata.jsonl, .csv, .parquet: file_name and text or label",
     "0.7*SRC+0.3*SRC": "a mixture: every step holds the same number of samples of each source",
     **{kind.form: kind.about for kind in KINDS.values()},
     "FILE-{000..127}.tar": "tar shards in WebDataset's format: jpg, txt, cls, json; also * and ?, or one file",
