@@ -16,6 +16,7 @@ from onestage.objective import Ask
 from onestage.pretraining import Prepared
 from onestage.teachers.serving.codec import Answered, Codec, decode, encode
 from onestage.teachers.serving.ring import Ring
+from onestage.teachers.serving.server import rows_of
 from onestage.types import Batch, Tokens
 
 CODEC: Codec = "int8"
@@ -103,7 +104,7 @@ def _keeping(prepared: Prepared, answers: dict[Ask, Tokens], folder: Path) -> di
     """Putting answers into a ring, and taking them out."""
     if not answers:
         return {}
-    rows = {ask: torch.cat([tokens.pooled.unsqueeze(1), tokens.rows], dim=1) for ask, tokens in answers.items()}
+    rows = {ask: rows_of(tokens) for ask, tokens in answers.items()}
     shapes = {ask: Answered(tokens.grid, tokens.rows.shape[-1]) for ask, tokens in answers.items()}
     count = next(iter(rows.values())).shape[0]
     rings = {ask: Ring(folder / f"{number}.ring", shapes[ask].size(CODEC), count) for number, ask in enumerate(answers)}

@@ -81,7 +81,8 @@ class TableBench:
             _say(f"bench table: {one.name}, seed {seed} ({number + 1} of {len(todo)}){_left(began, number, len(todo))}")
             folder = out / (SUPERVISED if one.row == RANDOM else one.folder) / f"seed_{seed}"
             if one.row in CHAINS:
-                made = self._chain(one, fixed_chain(one, self.steps, seed, self._pair(), self.probed, settings), folder)
+                chain = fixed_chain(one, self.steps, seed, self._pair(), self.probed, settings)
+                made = self._chain(one, chain, folder, data)
             else:
                 row = Variant(SUPERVISED) if one.row == RANDOM else one
                 recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
@@ -128,10 +129,10 @@ class TableBench:
             write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
         return str(out / "teacher")
 
-    def _chain(self, one: Variant, made: Chain, folder: Path) -> list[dict[str, Any]]:
+    def _chain(self, one: Variant, made: Chain, folder: Path, data: Source) -> list[dict[str, Any]]:
         """The lines of a chain and a seed, one for each stage; the last one stands for the chain."""
-        seed, print_of = made.stages[0].recipe.seed, open_source(self._pair()[1]).fingerprint()
-        path, digest = Path(self.out) / f"{one.folder}@{seed}.json", _digest(f"{to_yaml(made)}\n{one.name} {print_of}")
+        seed, digest = made.stages[0].recipe.seed, _digest(f"{to_yaml(made)}\n{one.name} {data.fingerprint()}")
+        path = Path(self.out) / f"{one.folder}@{seed}.json"
         if path.exists():
             return _held(path, digest)["lines"]
         cost = trained(made, folder, folder.with_suffix(".yaml"))
