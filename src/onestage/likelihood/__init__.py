@@ -18,7 +18,9 @@ from onestage.likelihood.sigmoid import Sigmoid, SigmoidLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
-LikelihoodSpec = Annotated[Gaussian | Boltzmann | Sigmoid | Centred | CrossCorrelation | Categorical, Discriminator("kind")]
+LikelihoodSpec = Annotated[
+    Gaussian | Boltzmann | Sigmoid | Centred | CrossCorrelation | Categorical, Discriminator("kind")
+]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from onestage.likelihood import Boltzmann, LikelihoodSpec, Sigmoid
 from onestage.objective import Input, Method, Part, Term, Trained
-from onestage.predictors import Linear
+from onestage.predictors import Linear, Same
 from onestage.predictors import PredictorSpec as Predictor
-from onestage.predictors import Same
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
 

@@ -42,8 +42,8 @@ def siglip_b16() -> Recipe:
     """SigLIP with ViT-B/16 (arXiv:2303.15343; big_vision's code).
 
     Data: WebLI, 9 G pairs seen at batch 32,768. Command: onestage pretrain siglip_b16 --data PAIRS --out runs/siglip
-    Expected: 76.7 % zero-shot on ImageNet-1K at 224 pixels. Assumed: learning rate, decay, betas, clipping and warm-up (none is in the code),
-    AdamW in place of its low-precision Adafactor, words.
+    Expected: 76.7 % zero-shot on ImageNet-1K at 224 pixels. Assumed: learning rate, decay, betas, clipping and warm-up
+    (none is in the code), AdamW in place of its low-precision Adafactor, words.
     """
     image = Vit(arch="vit_base_patch16_siglip_224", size=224, pool="map", normalise="half")
     text = ClipText(joint=768, width=768, depth=12, heads=12, context=64, attention="all", pool="last")
