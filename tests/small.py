@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Centred, Gaussian
 from onestage.methods import METHODS

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from onestage.encoders import ClipImage, ClipText, EncoderSpec, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.contrastive import CLIP, FLIP, SIGLIP
 from onestage.pretraining import Recipe

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.siamese import BARLOW_TWINS, BYOL, DINO, IBOT, MOCO_V2, MOCO_V3
 from onestage.objective import Method

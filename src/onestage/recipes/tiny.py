@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
 from onestage.likelihood import Boltzmann, LikelihoodSpec
