@@ -100,7 +100,7 @@ class Method:
 
 def regulariser(method: Method, term: Term) -> str:
     """What keeps the targets from collapsing: the regulariser column of M3I's table; `none` must be refused."""
-    if term.likelihood.kind == "boltzmann":
+    if term.likelihood.kind in {"boltzmann", "sigmoid"}:
         return "negative categories" if isinstance(term.target, Table) else "negatives"
     if term.likelihood.kind == "cross_correlation":
         return "decorrelation"

@@ -44,6 +44,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood sigmoid": "test_sigmoid_value_and_gradients_equal_the_slow_formula",
     "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "likelihood categorical": "test_categorical_is_the_cross_entropy_of_loops",
