@@ -1,8 +1,8 @@
 """The Boltzmann likelihood whose wrong candidates are a queue of earlier targets (MoCo, arXiv:1911.05722).
 
 The right candidate of a row is its own target row. Where a sample has rows for its cells, what the queue keeps of it is
-one row, the pooled one (DenseCL, arXiv:2011.09157, section 3.3). The targets of a step enter the queue once the step is committed, so
-the queue of a step holds none of its own, and a skipped step leaves no trace.
+one row, the pooled one (DenseCL, arXiv:2011.09157, section 3.3). The targets of a step enter the queue once the step is
+committed, so the queue of a step holds none of its own, and a skipped step leaves no trace.
 """
 
 from __future__ import annotations

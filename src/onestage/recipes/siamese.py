@@ -36,7 +36,8 @@ def densecl_b16() -> Recipe:
 
     Data: ImageNet-1K.
     Command: onestage pretrain densecl_b16 --data IMAGENET/train --out runs/densecl
-    Expected: nothing is published for it. Assumed: as for moco_v2_b16, at a batch of 1024, since each of 196 cells an image is compared with the queue.
+    Expected: nothing is published for it. Assumed: as for moco_v2_b16, at a batch
+    of 1024, since each of 196 cells an image is compared with the queue.
     """
     return _row("densecl_b16", DENSECL, batch=1024)
 
