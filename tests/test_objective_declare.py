@@ -50,7 +50,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     average, decorrelated = "stop gradient", "stop gradient + decorrelation"
     assert words == {
         "supervised": "negative categories",
-        "clip": "negatives",
+        **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
         **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco"), "stop gradient"),
         "mae": "-",
         "eva": "stop gradient",
