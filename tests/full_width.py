@@ -15,7 +15,7 @@ from onestage.objective import Answers, Ask, Frozen, Objective
 from onestage.ops import place_of
 from onestage.pretraining import Recipe
 from onestage.roles import Hide
-from onestage.types import Batch, Geometry, Layer, Tokens, View
+from onestage.types import Batch, Geometry, Layer, Tokens, View, Words
 
 Answer = Callable[[Ask, Batch], Tokens]
 
@@ -28,7 +28,7 @@ def student_of(recipe: Recipe) -> Vit:
 
 
 def shallow(recipe: Recipe, depth: int = 2) -> Recipe:
-    """The recipe with image encoders of two blocks."""
+    """The recipe with encoders of two blocks."""
     models = {key: _shallow(model, depth) for key, model in recipe.models.items()}
     return dataclasses.replace(recipe, models=models)
 
@@ -36,7 +36,7 @@ def shallow(recipe: Recipe, depth: int = 2) -> Recipe:
 def _shallow(model: EncoderSpec, depth: int) -> EncoderSpec:
     if isinstance(model, Swin):
         return dataclasses.replace(model, depths=(1, 1, 1, 1))
-    return model if isinstance(model, ClipText) else dataclasses.replace(model, depth=depth)
+    return dataclasses.replace(model, depth=depth)
 
 
 def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
@@ -55,7 +55,17 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
                 draws = [part.hide.draw(np.random.default_rng(sample), grid) for sample in range(2)]
                 hidden[f"{name}/{key}"] = torch.from_numpy(np.stack(draws))
     label = torch.arange(2) if recipe.method.needs_labels else None
-    return Batch(torch.arange(2), views, hidden, None, label, noise=noise)
+    return Batch(torch.arange(2), views, hidden, _words(recipe, draw), label, noise=noise)
+
+
+def _words(recipe: Recipe, draw: torch.Generator) -> Words | None:
+    """Two texts as long as the context, each with its end token last."""
+    for model in recipe.models.values():
+        if isinstance(model, ClipText):
+            ids = torch.randint(model.vocabulary - 2, (2, model.context), generator=draw)
+            ids[:, -1] = model.vocabulary - 1
+            return Words(ids, torch.arange(2))
+    return None
 
 
 def noise_teacher(answers: Answers) -> Answer:

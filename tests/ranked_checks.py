@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onestage.distributed import Reducer, agreed, gather, mean, rank, synchronise, told_anywhere, total, world
 from onestage.engine.together import joined
-from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian, UniGrad
+from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian, Sigmoid, UniGrad
 from onestage.likelihood.average import weighted_mean
 from onestage.roles import Likelihood, Regulariser
 from onestage.types import Target
@@ -25,6 +25,7 @@ LIKELIHOODS = {
         for same in ("positive", "ignore", "negative")
         for sides in ("both", "guess")
     },
+    **{f"sigmoid/{same}": Sigmoid(same_text=same, bias=-2.0) for same in ("positive", "ignore", "negative")},
     "gaussian": Gaussian(),
     "centred": Centred(),
     "cross_correlation": CrossCorrelation(off_diagonal=0.1),

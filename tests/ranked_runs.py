@@ -9,7 +9,7 @@ from pathlib import Path
 from onestage import cli
 from onestage.data import Draw, open_source
 from onestage.engine import loader
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.pretraining import Recipe, Saving, Watch, loop
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError, to_yaml

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Centred, Gaussian
 from onestage.methods import METHODS
@@ -81,7 +81,7 @@ def small(row: str, **changes: Any) -> Recipe:
     recipe = Recipe(
         name=f"{row}_small",
         method=lean(method),
-        models={name: TEXT if name == "text" else image for name in method.named(Trained)},
+        models={name: text_for(method) if name == "text" else image for name in method.named(Trained)},
         batch=BATCH,
         steps=STEPS,
         data="digits",
@@ -92,6 +92,12 @@ def small(row: str, **changes: Any) -> Recipe:
         saving=ALL_SAVED,
     )
     return dataclasses.replace(recipe, **changes)
+
+
+def text_for(method: Method, tower: ClipText = TEXT) -> ClipText:
+    """The tower; where images are compared as they are, its rows are as wide as theirs."""
+    same = any(term.y == "text" and term.predictor.kind == "same" for term in method.terms.values())
+    return dataclasses.replace(tower, joint=VIT.width) if same else tower
 
 
 def remembers(method: Method) -> bool:

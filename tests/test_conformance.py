@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian
+from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian, Sigmoid
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -83,6 +83,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return {"batch": (math.log(BATCH), 1.6), "tokens": (math.log(36), 1.5)}[likelihood.over]
     if isinstance(likelihood, CrossCorrelation):
         return None
+    if isinstance(likelihood, Sigmoid):
+        return math.log1p(math.exp(10)) + (BATCH - 1) * math.log1p(math.exp(-10)), 5.0  # a cosine weighs ten
     if isinstance(likelihood, Categorical):
         return math.log(CODES), 0.1
     if isinstance(likelihood, Centred):

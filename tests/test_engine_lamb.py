@@ -9,8 +9,9 @@ import torch
 from timm.optim.lamb import Lamb as TimmLamb
 from torch import Tensor, nn
 
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.lamb import Trust
-from onestage.engine.optimiser import Group, Optimiser, Optimisers
+from onestage.engine.optimiser import Optimisers
 from onestage.engine.schedule import Cosine
 
 STEPS, LR, BETAS, EPS, DECAY = 5, 0.05, (0.9, 0.98), 1e-6, 0.3

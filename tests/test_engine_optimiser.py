@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from onestage.engine.optimiser import Group, Optimiser, Optimisers
+from onestage.engine.groups import Group, Optimiser
+from onestage.engine.optimiser import Optimisers
 from onestage.engine.schedule import Cosine
 from onestage.spec import UserError
 

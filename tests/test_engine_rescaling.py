@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from onestage.engine.optimiser import Group, Optimiser, Optimisers, scale_note
+from onestage.engine.groups import Group, Optimiser, scale_note
+from onestage.engine.optimiser import Optimisers
 from onestage.engine.schedule import Cosine
 from onestage.spec import UserError, from_plain, to_plain
 

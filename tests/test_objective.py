@@ -36,7 +36,7 @@ from onestage.roles import Hide
 from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
-from small import lean, remembers
+from small import lean, remembers, text_for
 
 B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
@@ -61,7 +61,7 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
 
 def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
-    models = {name: TEXT if name == "text" else VIT for name in method.named(Trained)}
+    models = {name: text_for(method, TEXT) if name == "text" else VIT for name in method.named(Trained)}
     teachers = {name: Answers(GRID, 24, 40, CODES) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 

@@ -50,7 +50,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     average, decorrelated = "stop gradient", "stop gradient + decorrelation"
     assert words == {
         "supervised": "negative categories",
-        "clip": "negatives",
+        **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
         **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco"), "stop gradient"),
         "mae": "-",
         "eva": "stop gradient",
@@ -64,7 +64,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         **dict.fromkeys(("mim_feature", "mim_global", "siamese_feature"), decorrelated),
         **dict.fromkeys(("m3i", "m3i_text", "m3i_both", "m3i_unmixed"), decorrelated),
         "dense_distillation": average,
-        **dict.fromkeys(("moco_v2", "moco_v3"), "negatives"),
+        **dict.fromkeys(("moco_v2", "densecl", "moco_v3"), "negatives"),
         "byol": average,
         "ibot": "stop gradient + centring",
         "dino": "stop gradient + centring",

@@ -110,11 +110,13 @@ class Wanted(NamedTuple):
 
 class Target(NamedTuple):
     """z_y: the rows to be explained. `identity` numbers equal targets alike (texts, classes); `weight` counts a row
-    in the loss (0 leaves it out); a table's target has `rows` of shape (classes, k) shared by the batch."""
+    in the loss (0 leaves it out); a table's target has `rows` of shape (classes, k) shared by the batch. `whole` is
+    one row a sample for what is remembered of it, without gradient: the pooled row beside rows of cells."""
 
     rows: Float[Tensor, "b m k"] | Float[Tensor, "classes k"]
     identity: Int[Tensor, " b"] | None
     weight: Float[Tensor, "b m"] | None
+    whole: Float[Tensor, "b k"] | None = None
 
 
 class Mark(NamedTuple):

@@ -27,6 +27,8 @@ class ClipImage:
     depth: int = 12
     heads: int = 12
     mlp_ratio: float = 4.0
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    """OpenAI's own weights have `quick_gelu`."""
     normalise: Statistics = "clip"
     kind: Literal["clip_image"] = "clip_image"
 
@@ -56,6 +58,7 @@ class ClipImageEncoder(Encoder):
             layers=wanted.depth,
             heads=wanted.heads,
             mlp_ratio=wanted.mlp_ratio,
+            act_layer=QuickGELU if wanted.activation == "quick_gelu" else nn.GELU,
             output_tokens=True,
         )
         self.tower.proj = None
@@ -98,6 +101,10 @@ class ClipText:
     context: int = 77
     vocabulary: int = 49408
     activation: Literal["gelu", "quick_gelu"] = "gelu"
+    attention: Literal["earlier", "all"] = "earlier"
+    """What a word sees: the words before it (CLIP), or all (SigLIP)."""
+    pool: Literal["end", "last"] = "end"
+    """The state of the end token, or of the last place of the context (SigLIP)."""
     kind: Literal["clip_text"] = "clip_text"
 
     def build(self, modes: frozenset[str]) -> ClipTextEncoder:
@@ -121,6 +128,8 @@ class ClipTextEncoder(Encoder):
             layers=wanted.depth,
             mlp_ratio=wanted.mlp_ratio,
             output_dim=wanted.joint,
+            no_causal_mask=wanted.attention == "all",
+            pool_type="argmax" if wanted.pool == "end" else "last",
             act_layer=QuickGELU if wanted.activation == "quick_gelu" else nn.GELU,
         )
 

@@ -27,7 +27,7 @@ from onestage.roles import Encoder
 from onestage.spec import UserError, spec
 from onestage.types import Grid, Layer, Piece, Tokens
 
-Pool = Literal["cls", "mean"]
+Pool = Literal["cls", "mean", "all", "map"]
 
 
 @final
@@ -45,6 +45,8 @@ class Vit:
     heads: int | None = None
     mlp_ratio: float | None = None
     pool: Pool = "cls"
+    """The class token, the mean of the patches, the mean of both (FLIP), or attention of a learned query (SigLIP; for
+    an architecture of timm that has it, such as vit_base_patch16_siglip_224)."""
     positions: Literal["learned", "sincos", "relative"] = "learned"
     """Added to the patches: trained, or MAE's fixed sines. `relative`: BEiT's bias of attention, one for all blocks."""
     stem: Literal["patch", "conv"] = "patch"
@@ -92,8 +94,9 @@ def _backbone(wanted: Vit) -> Any:
     if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer"}):
         raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
     try:
+        pool = "map" if wanted.pool == "map" else "token"
         return timm.create_model(
-            wanted.arch, num_classes=0, global_pool="token", drop_path_rate=wanted.drop_path, **options
+            wanted.arch, num_classes=0, global_pool=pool, drop_path_rate=wanted.drop_path, **options
         )
     except (AssertionError, TypeError, ValueError) as error:
         raise UserError(f"timm cannot build {wanted.arch} with {options}: {error}") from None
@@ -108,7 +111,7 @@ class VitEncoder(Encoder):
 
         super().__init__()
         self.backbone = backbone
-        self.pool = wanted.pool
+        self.pool: Pool = wanted.pool
         self.width = int(backbone.embed_dim)
         self.size = int(backbone.patch_embed.img_size[0])
         self.grid: Grid = tuple(backbone.patch_embed.grid_size)
@@ -153,7 +156,16 @@ class VitEncoder(Encoder):
     def _split(self, rows: Float[Tensor, "b p d"]) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
         """The rows of the cells, and the pooled row."""
         patches = rows[:, self.prefix :]
-        return patches, rows[:, 0] if self.pool == "cls" else patches.mean(dim=1)
+        if self.pool == "map":
+            return patches, self.backbone.attn_pool(patches)
+        if self.pool == "cls":
+            return patches, rows[:, 0]
+        return patches, (patches if self.pool == "mean" else rows).mean(dim=1)
+
+    def alone(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """Each row as the pooled row of an image of which it is the only one: what joins an image's text is the pooled
+        row, and attention over one row is exact, where the mean of rows and a class token leave a row as it is."""
+        return self.backbone.attn_pool(rows.flatten(0, 1).unsqueeze(1)).view_as(rows) if self.pool == "map" else rows
 
     def _added(self, piece: Piece, cells: Tensor) -> Tensor | None:
         """What is added to the logits of the attention: relative positions, and what keeps mixed images apart."""

@@ -14,10 +14,13 @@ from onestage.likelihood.correlation import CorrelationLikelihood, CrossCorrelat
 from onestage.likelihood.decorrelate import Decorrelation, UniGrad
 from onestage.likelihood.gaussian import Gaussian, GaussianLikelihood
 from onestage.likelihood.queue import QueueLikelihood
+from onestage.likelihood.sigmoid import Sigmoid, SigmoidLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
-LikelihoodSpec = Annotated[Gaussian | Boltzmann | Centred | CrossCorrelation | Categorical, Discriminator("kind")]
+LikelihoodSpec = Annotated[
+    Gaussian | Boltzmann | Sigmoid | Centred | CrossCorrelation | Categorical, Discriminator("kind")
+]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 
@@ -36,6 +39,8 @@ __all__ = [
     "LikelihoodSpec",
     "QueueLikelihood",
     "RegulariserSpec",
+    "Sigmoid",
+    "SigmoidLikelihood",
     "TableLikelihood",
     "TokensLikelihood",
     "UniGrad",

@@ -61,11 +61,7 @@ class BatchLikelihood(Tempered):
         Raises:
             UserError: when there is not exactly one guess and one target row per sample.
         """
-        if guess.shape != target.rows.shape or guess.shape[1] != 1:
-            raise UserError(
-                "a boltzmann likelihood over the batch takes one row per sample (rows: pooled): the guess "
-                f"has shape {tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
-            )
+        one_row(guess, target, "boltzmann")
         with full_precision(guess):
             # Gathered in full precision: the gradients of a row add up over ranks.
             guesses, targets = at_least_fp32(guess[:, 0]), at_least_fp32(target.rows[:, 0])
@@ -87,6 +83,19 @@ class BatchLikelihood(Tempered):
 
     def after_skip(self) -> None:
         """Nothing to forget."""
+
+
+def one_row(guess: Float[Tensor, "b m k"], target: Target, kind: str) -> None:
+    """Refuse more than one guess and one target row per sample.
+
+    Raises:
+        UserError: with both shapes.
+    """
+    if guess.shape != target.rows.shape or guess.shape[1] != 1:
+        raise UserError(
+            f"a {kind} likelihood over the batch takes one row per sample (rows: pooled): the guess "
+            f"has shape {tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
+        )
 
 
 def pair_up(target: Target, same_text: SameText) -> Pairs:

@@ -1,7 +1,8 @@
 """The Boltzmann likelihood whose wrong candidates are a queue of earlier targets (MoCo, arXiv:1911.05722).
 
-The right candidate is the sample's own target. The targets of a step enter the queue once the step is committed, so
-the queue of a step holds none of its own, and a skipped step leaves no trace.
+The right candidate of a row is its own target row. Where a sample has rows for its cells, what the queue keeps of it is
+one row, the pooled one (DenseCL, arXiv:2011.09157, section 3.3). The targets of a step enter the queue once the step is
+committed, so the queue of a step holds none of its own, and a skipped step leaves no trace.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from onestage.types import Scope, Target
 
 @final
 class QueueLikelihood(Tempered):
-    """InfoNCE of one guess and one target row a sample, against `size` earlier targets, the oldest leaving first.
+    """InfoNCE of each guess and its target row, against `size` earlier targets, the oldest leaving first.
 
     The queue starts with random directions, as MoCo's does. It is saved with the run.
     """
@@ -43,27 +44,32 @@ class QueueLikelihood(Tempered):
         """The loss, in fp32.
 
         Raises:
-            UserError: when there is not exactly one guess and one target row per sample.
+            UserError: when guess and target differ in shape, or rows of cells come without a row for the queue.
         """
-        if guess.shape != target.rows.shape or guess.shape[1] != 1:
+        cells = guess.shape[1] != 1
+        if guess.shape != target.rows.shape or (cells and target.whole is None):
             raise UserError(
-                "a boltzmann likelihood over a queue takes one row per sample (rows: pooled): the guess has shape "
-                f"{tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
+                "a boltzmann likelihood over a queue takes a target row for each guess, and of an encoder's cells its "
+                f"pooled row too: the guess has shape {tuple(guess.shape)}, the target {tuple(target.rows.shape)}"
             )
         with full_precision(guess):
-            rows, keys = at_least_fp32(guess[:, 0]), at_least_fp32(target.rows[:, 0])
-            if self.temper.normalise == "both":
-                rows, keys = unit(rows), unit(keys)
+            rows, right = self._normed(guess), self._normed(target.rows)
             if torch.is_grad_enabled():
-                self._pending.append(gather(keys.detach()))
+                kept = right[:, 0] if target.whole is None or not cells else self._normed(target.whole)
+                self._pending.append(gather(kept.detach()))
             scale = at_least_fp32(self.log_scale).exp()
-            right = (rows * keys).sum(dim=1, keepdim=True)
-            logits = scale * torch.cat([right, rows @ self.queue.to(rows.dtype).T], dim=1)
-            losses = functional.cross_entropy(logits, logits.new_zeros(len(logits)).long(), reduction="none")
-            return weighted_mean(losses.unsqueeze(1), target.weight)
+            wrong = rows @ self.queue.to(rows.dtype).T
+            logits = scale * torch.cat([(rows * right).sum(dim=2, keepdim=True), wrong], dim=2)
+            truth = torch.zeros(logits.shape[:2], dtype=torch.int64, device=logits.device)
+            losses = functional.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
+            return weighted_mean(losses.view(truth.shape), target.weight)
+
+    def _normed(self, rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
+        rows = at_least_fp32(rows)
+        return unit(rows) if self.temper.normalise == "both" else rows
 
     def candidates(self, target: Target) -> int:
-        """A sample's own target and the queue."""
+        """A row's own target and the queue."""
         return 1 + self.queue.shape[0]
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What both Boltzmann likelihoods share: a temperature, learned as CLIP learns it or fixed, and unit rows."""
+"""What Boltzmann and sigmoid likelihoods share: a temperature, learned as CLIP learns it or fixed, and unit rows."""
 
 from __future__ import annotations
 

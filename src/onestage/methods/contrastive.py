@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from onestage.likelihood import Boltzmann
+from onestage.likelihood import Boltzmann, LikelihoodSpec, Sigmoid
 from onestage.objective import Input, Method, Part, Term, Trained
-from onestage.predictors import Linear
+from onestage.predictors import Linear, Same
+from onestage.predictors import PredictorSpec as Predictor
 from onestage.targets import Encoded
-from onestage.views import Crop
+from onestage.views import Crop, Random
 
-CLIP = Method(
-    name="clip",
-    cite="CLIP, arXiv:2103.00020 fig. 3",
-    encoders={"student": Trained(), "text": Trained()},
-    views={"view1": Crop(scale=(0.9, 1.0), flip=0.0)},
-    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
-    terms={
-        "pair": Term(
-            x="image",
-            y="text",
-            target=Encoded(encoder="text", rows="pooled"),
-            predictor=Linear(),
-            likelihood=Boltzmann(over="batch", temperature_is="learned"),
-        )
-    },
+WHOLE = {"image": Input(encoder="student", parts={"image": Part(of="view1")})}
+AMONG_TEXTS = Boltzmann(over="batch", temperature_is="learned")
+
+
+def contrastive(
+    name: str,
+    cite: str,
+    crop: Crop,
+    likelihood: LikelihoodSpec = AMONG_TEXTS,
+    inputs: dict[str, Input] = WHOLE,
+    predictor: Predictor | None = None,
+) -> Method:
+    """A row in which an image explains its text."""
+    target = Encoded(encoder="text", rows="pooled")
+    pair = Term(x="image", y="text", target=target, predictor=predictor or Linear(), likelihood=likelihood)
+    return Method(
+        name=name,
+        cite=cite,
+        encoders={"student": Trained(), "text": Trained()},
+        views={"view1": crop},
+        inputs=inputs,
+        terms={"pair": pair},
+    )
+
+
+CLIP = contrastive("clip", "CLIP, arXiv:2103.00020 fig. 3", Crop(scale=(0.9, 1.0), flip=0.0))
+
+SIGLIP = contrastive(
+    "siglip",
+    "SigLIP, arXiv:2303.15343 eq. 1; its attention-pooled row is compared as it is, so that texts are as wide as it",
+    Crop(scale=(0.9, 1.0), flip=0.0),
+    Sigmoid(),
+    predictor=Same(),
 )
 
-ROWS = (CLIP,)
+FLIP = contrastive(
+    "flip",
+    "FLIP, arXiv:2212.00794 sec. 3 (ratio 0.5; its unmasked tuning is the row clip on its run, --init)",
+    Crop(scale=(0.5, 1.0)),
+    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1", hide=Random(ratio=0.5), mode="drop")})},
+)
+
+ROWS = (CLIP, SIGLIP, FLIP)

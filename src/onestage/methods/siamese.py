@@ -59,6 +59,28 @@ MOCO_V2 = Method(
     projectors={"head": Mlp(hidden=2048, depth=2, out=128, activation="relu")},
 )
 
+_CELLS = Term(
+    x="one",
+    y="view2",
+    target=Encoded(encoder="average", rows="all", space="raw"),
+    predictor=Same(),
+    likelihood=Boltzmann(over="queue", temperature=0.2, size=65536),
+    weight=0.5,
+    projector="dense",
+    match="nearest",
+)
+
+DENSECL = Method(
+    name="densecl",
+    cite="DenseCL, arXiv:2011.09157 sec. 3 (published for ResNet-50; both losses weigh a half from the first step on, "
+    "where the released code offers to begin with the global one alone)",
+    encoders=MOCO_V2.encoders,
+    views=MOCO_V2.views,
+    inputs=ONE,
+    terms={"key": dataclasses.replace(MOCO_V2.terms["key"], weight=0.5), "cells": _CELLS},
+    projectors=MOCO_V2.projectors | {"dense": Mlp(hidden=2048, depth=2, out=128, of="rows", activation="relu")},
+)
+
 MOCO_V3 = Method(
     name="moco_v3",
     cite="MoCo v3, arXiv:2104.02057 sec. 3 (each direction weighs 2 tau)",
@@ -142,4 +164,4 @@ IBOT = Method(
     projectors={"head": Codes(codes=8192, of="both")},
 )
 
-ROWS = (IBOT, DINO, MOCO_V2, MOCO_V3, BYOL, BARLOW_TWINS)
+ROWS = (IBOT, DINO, MOCO_V2, DENSECL, MOCO_V3, BYOL, BARLOW_TWINS)

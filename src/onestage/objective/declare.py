@@ -1,106 +1,22 @@
-"""How a row of the table is declared: parts, inputs, terms, encoder roles, and the method that joins them.
+"""How a row of the table is declared: the method that joins views, encoders, inputs and terms.
 
 A declaration is checked when it is made: names, what a predictor can reach, and whether the row would collapse.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, final
+from typing import final
 
-from pydantic import Discriminator, Field
+from pydantic import Field
 
 from onestage.encoders import ProjectorSpec
-from onestage.likelihood import LikelihoodSpec, RegulariserSpec
+from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
+from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, spec, suggest
-from onestage.targets import Encoded, Table, TargetSpec
-from onestage.types import HideMode
-from onestage.views import Attentive, DrawnSpec, HideSpec, ViewSpec
-
-
-@final
-@spec
-class Part:
-    """One part of an input: a view (or `text`), what it hides, and how hidden cells are treated."""
-
-    of: str
-    hide: HideSpec | None = None
-    mode: HideMode = "full"
-
-
-@final
-@spec
-class Input:
-    """What one encoder sees at once.
-
-    With a `mix`, it has two parts: on each sample's grid, the cells that the mix hides of the first part show the
-    second part of the partner, sample i xor 1 of the global batch. Terms name a part of it as `input/part`, and then
-    see only that part's rows, each sample its own: nothing else has to know of partners.
-    """
-
-    encoder: str
-    parts: dict[str, Part]
-    mix: DrawnSpec | None = None
-    attention: Literal["all", "own"] = "all"
-    """In a mix: whether rows attend to both images, or only to rows of their own (MixMIM, arXiv:2205.13137)."""
-
-
-@final
-@spec
-class Term:
-    """One line of the sum: input x explains target y."""
-
-    x: str
-    y: str
-    target: TargetSpec
-    predictor: PredictorSpec
-    likelihood: LikelihoodSpec
-    weight: float = 1.0
-    projector: str | None = None
-    """The projector that x passes, and y too where the same encoder or an average of it encodes y."""
-    shares: str | None = None
-    """Another term, whose predictor and likelihood, with what that remembers, it uses too."""
-    regulariser: RegulariserSpec | None = None
-    """What is added to keep targets apart where the likelihood has no negatives."""
-    dropped: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of samples, drawn afresh in each step, that the term leaves out: teacher dropping, where several
-    teachers would else be learned by the easiest one. Of the terms with a share, one at least stays for each sample."""
-
-
-@final
-@spec
-class Trained:
-    """An encoder that the objective trains."""
-
-    kind: Literal["trained"] = "trained"
-
-
-@final
-@spec
-class Frozen:
-    """A teacher: given by reference, never trained, kept outside the objective."""
-
-    kind: Literal["frozen"] = "frozen"
-
-
-@final
-@spec
-class Ema:
-    """A running average of a trained encoder (backbone and projectors, never a predictor)."""
-
-    of: str
-    momentum: float = 0.996
-    end: float = 1.0
-    """The momentum runs from `momentum` to `end` along a cosine; equal values keep it constant."""
-    when: Literal["before", "after"] = "after"
-    """Updated before the forward pass (MoCo, SiameseIM) or after the optimiser's step (BYOL, DINO, data2vec)."""
-    buffers: Literal["copy", "average", "own"] = "copy"
-    """`own`: its batch norms normalise by the batch and keep statistics of their own (BYOL, arXiv:2006.07733)."""
-    kind: Literal["ema"] = "ema"
-
-
-EncoderRole = Annotated[Trained | Frozen | Ema, Discriminator("kind")]
+from onestage.targets import Encoded, Table
+from onestage.views import Attentive, ViewSpec
 
 
 @final
@@ -127,6 +43,7 @@ class Method:
         for name, term in self.terms.items():
             _check_names(self, name, term)
             _check_reach(self, name, term)
+            _check_match(self, name, term)
             if regulariser(self, term) == "none":
                 raise UserError(
                     f"terms.{name}: the row would collapse. Its target comes from the trained encoder "
@@ -183,7 +100,7 @@ class Method:
 
 def regulariser(method: Method, term: Term) -> str:
     """What keeps the targets from collapsing: the regulariser column of M3I's table; `none` must be refused."""
-    if term.likelihood.kind == "boltzmann":
+    if term.likelihood.kind in {"boltzmann", "sigmoid"}:
         return "negative categories" if isinstance(term.target, Table) else "negatives"
     if term.likelihood.kind == "cross_correlation":
         return "decorrelation"
@@ -262,6 +179,24 @@ def _check_projectors(method: Method) -> None:
         raise UserError(f"projectors.{name}: no term uses it; name it as a term's projector, or remove it")
 
 
+def _check_match(method: Method, name: str, term: Term) -> None:
+    """Rows are compared where one encoder, or its average, made both, and an input shows its view whole."""
+    if term.match == "place":
+        return
+    target, asked = term.target, method.input_of(term)
+    role = method.encoders[target.encoder] if isinstance(target, Encoded) else None
+    alike = isinstance(target, Encoded) and (
+        target.encoder == asked.encoder or (isinstance(role, Ema) and role.of == asked.encoder)
+    )
+    if not alike or target.rows != "all" or term.predictor.reaches != "rows":
+        raise UserError(
+            f"terms.{name}.match: nearest compares the rows of an encoder with rows of its average: it takes target: "
+            "{kind: encoded, rows: all} of such an encoder, and a predictor that answers row by row"
+        )
+    if asked.mix is not None or method.part_of(term).hide is not None:
+        raise UserError(f"terms.{name}.match: nearest compares all rows, but input '{term.x}' hides or mixes some")
+
+
 def _check_reach(method: Method, name: str, term: Term) -> None:
     """A predictor that reads the encoder's own rows cannot answer for rows that were dropped."""
     asked, part = method.input_of(term), method.part_of(term)
@@ -274,10 +209,12 @@ def _check_reach(method: Method, name: str, term: Term) -> None:
             f"terms.{name}: predictor {term.predictor.kind} reads the encoder's own rows, but input '{term.x}' drops "
             f"some of the rows '{rows}'. Use a decoder, mode: replace, or rows: kept."
         )
-    if part.of != term.y and term.y in method.views and rows != "pooled" and term.predictor.reaches != "views":
+    elsewhere = part.of != term.y and term.y in method.views and term.match == "place"
+    if elsewhere and rows != "pooled" and term.predictor.reaches != "views":
         raise UserError(
             f"terms.{name}: predictor {term.predictor.kind} is not told where '{term.y}' lies, but input '{term.x}' is "
-            f"'{part.of}', cut elsewhere from the sample. Use predictor: {{kind: relative}}, or rows: pooled."
+            f"'{part.of}', cut elsewhere from the sample. Use predictor: {{kind: relative}}, match: nearest, or rows: "
+            "pooled."
         )
     if rows.endswith("+cls") and term.predictor.reaches == "views":
         raise UserError(f"terms.{name}: a relative predictor guesses cells; use rows: {rows.removesuffix('+cls')}")

@@ -23,6 +23,7 @@ from onestage.objective.build import Answers, average_of, build_encoder, build_t
 from onestage.objective.declare import Ema, Frozen, Input, Method, Term, Trained
 from onestage.objective.hide import chosen
 from onestage.objective.left_out import drop_terms, given, without_missing
+from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, mix, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
@@ -103,7 +104,8 @@ class Objective(nn.Module):
                 tokens = self.taps.tap(name, projected[_rows_of(term)])
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)
-            target = self.target(name)(source, wanted, _identity(term, batch))
+            explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
+            target = self.target(name)(source, explained, _identity(term, batch))
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)
@@ -253,6 +255,12 @@ class Objective(nn.Module):
             if through not in made:
                 made[through] = self.projectors.explained(term, made[name, term.y, ""])
         return made[through]
+
+    def _matched(self, term: Term, wanted: Wanted, own: Tokens, made: dict[tuple[str, str, str], Tokens]) -> Wanted:
+        """The cells of the target that the guesses of the wanted cells explain."""
+        if term.match == "place" or not isinstance(term.target, Encoded):
+            return wanted
+        return nearest(own, made[term.target.encoder, term.y, ""], wanted)
 
     def _encode_target(self, name: str, y: str, batch: Batch) -> Tokens:
         words = y == "text"

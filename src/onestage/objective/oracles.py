@@ -25,6 +25,7 @@ PARTS: dict[str, str] = {
     "target hog": "test_histograms_equal_the_slow_formula",
     "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
+    "match nearest": "test_the_nearest_row_is_that_of_the_greatest_cosine",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
     "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "projector mlp": "test_heads_equal_layers_written_out",
@@ -43,6 +44,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood sigmoid": "test_sigmoid_value_and_gradients_equal_the_slow_formula",
     "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "likelihood categorical": "test_categorical_is_the_cross_entropy_of_loops",
@@ -53,6 +55,7 @@ PARTS: dict[str, str] = {
 ROWS: dict[str, tuple[str, ...]] = {
     "byol": ("test_two_directions_of_byol_equal_its_formula",),
     "ibot": ("test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",),
+    "densecl": ("test_densecl_equals_its_formula",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "clip": ("test_plain_clip_equals_open_clip",),
@@ -98,6 +101,8 @@ def _kinds(method: Method, term: Term) -> Iterator[str]:
     yield f"target {term.target.kind}"
     if isinstance(term.target, Encoded) and isinstance(method.encoders[term.target.encoder], Ema):
         yield "ema"
+    if term.match == "nearest":
+        yield "match nearest"
     if term.projector is not None:
         yield f"projector {method.projectors[term.projector].kind}"
     yield f"predictor {term.predictor.kind}"

@@ -64,6 +64,8 @@ def _likelihood(term: Term) -> str:
     likelihood = term.likelihood
     if likelihood.kind == "cross_correlation":
         return "Gaussian (cross-correlation)"
+    if likelihood.kind == "sigmoid":
+        return "Bernoulli (pairs of the batch)"
     if likelihood.kind == "categorical":
         return "categorical"
     if likelihood.kind == "centred":

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from onestage.distributed import rank
-from onestage.engine.optimiser import scale_note
+from onestage.engine.groups import scale_note
 from onestage.engine.together import together
 from onestage.pretraining.bundle import save_bundle
 from onestage.pretraining.directory import create, read_run, refuse_taken

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from onestage.data.fast import Decoder
 from onestage.encoders import EncoderSpec
-from onestage.engine.optimiser import Optimiser
+from onestage.engine.groups import Optimiser
 from onestage.engine.schedule import Rates
 from onestage.engine.step import Precision
 from onestage.engine.texts import ShortFirst

@@ -11,6 +11,7 @@ from onestage.objective import Method
 from onestage.pretraining import Recipe
 from onestage.recipes.attentive import ATTENTIVE_ROWS
 from onestage.recipes.coded import CODED_ROWS
+from onestage.recipes.contrastive import CONTRASTIVE_ROWS
 from onestage.recipes.distilled import DISTILLED_ROWS
 from onestage.recipes.guided import GUIDED_ROWS
 from onestage.recipes.m3i import M3I_ROWS
@@ -20,7 +21,16 @@ from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.recipes.tiny import tiny
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
-FAMILIES = (*GUIDED_ROWS, *MASKED_ROWS, *DISTILLED_ROWS, *ATTENTIVE_ROWS, *CODED_ROWS, *M3I_ROWS, *SIAMESE_ROWS)
+FAMILIES = (
+    *GUIDED_ROWS,
+    *MASKED_ROWS,
+    *DISTILLED_ROWS,
+    *ATTENTIVE_ROWS,
+    *CODED_ROWS,
+    *M3I_ROWS,
+    *SIAMESE_ROWS,
+    *CONTRASTIVE_ROWS,
+)
 """The paper-size recipes that stand in lists of their own."""
 PAPER: dict[str, Callable[[], Recipe]] = {
     "mae_b16": mae_b16,

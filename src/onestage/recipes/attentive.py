@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from onestage.encoders import Vit
 from onestage.encoders.vit import Pool
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.attentive import MASKALIGN, MILAN, UMT
 from onestage.objective import Method

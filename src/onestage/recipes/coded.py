@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onestage.encoders import Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.coded import BEIT, PECO
 from onestage.objective import Method

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.distilled import FD, VQ_KD
 from onestage.methods.masked import EVA, EVA02

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onestage.encoders import ClipText, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.all_in_one import M3I, M3I_BOTH, M3I_TEXT, M3I_UNMIXED, MIXMIM
 from onestage.methods.inter_view import (

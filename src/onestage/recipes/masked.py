@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from onestage.encoders import Swin, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine, Multistep
 from onestage.methods.masked import DATA2VEC, MASKFEAT, SIMMIM
 from onestage.objective import Input, Part

@@ -6,7 +6,7 @@ A number that the paper does not state is marked `assumed` in the note.
 from __future__ import annotations
 
 from onestage.encoders import Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.methods.distilled import UTA
 from onestage.methods.masked import MAE, MVP

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.methods.siamese import BARLOW_TWINS, BYOL, DINO, IBOT, MOCO_V2, MOCO_V3
+from onestage.methods.siamese import BARLOW_TWINS, BYOL, DENSECL, DINO, IBOT, MOCO_V2, MOCO_V3
 from onestage.objective import Method
 from onestage.pretraining import Recipe
 
@@ -29,6 +29,17 @@ def moco_v2_b16() -> Recipe:
     Assumed: encoder, optimiser and length, which are MoCo v3's, and a momentum of 0.999 at its batch of 4096.
     """
     return _row("moco_v2_b16", MOCO_V2)
+
+
+def densecl_b16() -> Recipe:
+    """DenseCL on ViT-B/16 (arXiv:2011.09157; published for ResNet-50).
+
+    Data: ImageNet-1K.
+    Command: onestage pretrain densecl_b16 --data IMAGENET/train --out runs/densecl
+    Expected: nothing is published for it. Assumed: as for moco_v2_b16, at a batch
+    of 1024, since each of 196 cells an image is compared with the queue.
+    """
+    return _row("densecl_b16", DENSECL, batch=1024)
 
 
 def moco_v3_b16() -> Recipe:
@@ -106,6 +117,7 @@ def _codes(name: str, method: Method, end: float, reference: int = 1024) -> Reci
 
 SIAMESE_ROWS: tuple[Callable[[], Recipe], ...] = (
     moco_v2_b16,
+    densecl_b16,
     moco_v3_b16,
     byol_b16,
     barlow_twins_b16,
@@ -114,7 +126,7 @@ SIAMESE_ROWS: tuple[Callable[[], Recipe], ...] = (
 )
 
 
-def _row(name: str, method: Method) -> Recipe:
+def _row(name: str, method: Method, batch: int = 4096) -> Recipe:
     """MoCo v3's encoder and optimiser: fixed positions, a patch embedding that stays random, decay of every value."""
     body = Group(lr=2.4e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1, decay_vectors="always")
     stem = Group(lr=2.4e-3, match=("encoders.student.backbone.patch_embed.*",), freeze_until=FOREVER)
@@ -122,7 +134,7 @@ def _row(name: str, method: Method) -> Recipe:
         name=name,
         method=method,
         models={"student": Vit(arch="vit_base_patch16_224", size=224, positions="sincos", init="mae")},
-        batch=4096,
+        batch=batch,
         epochs=300.0,
         optimiser=Optimiser(groups={"stem": stem, "all": body}, reference_batch=4096, rule="linear"),
         schedule=Cosine(warmup=40 / 300),

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, Vit
-from onestage.engine.optimiser import Group, Optimiser
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
 from onestage.likelihood import Boltzmann, LikelihoodSpec
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
-from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative
+from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative, Same
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
 
@@ -106,7 +106,8 @@ def _gentle(method: Method, with_texts: bool) -> Method:
 
 def _model(method: Method, name: str) -> EncoderSpec:
     if name == "text":
-        return TEXT
+        bare = any(term.y == "text" and isinstance(term.predictor, Same) for term in method.terms.values())
+        return dataclasses.replace(TEXT, joint=VIT.width) if bare else TEXT
     model = STUDENT if method.named(Frozen) else VIT
     if mixes(method):
         model = dataclasses.replace(model, pool="mean")  # a mix is pooled over each image's own rows

@@ -87,7 +87,9 @@ class EncodedTarget(TargetMaker):
                 f"{source.grid[0]} x {source.grid[1]} cells, {wanted.grid[0]} x {wanted.grid[1]} are wanted; "
                 "choose the sizes and patches so that they agree"
             )
-        return Target(self._normed(self._selected(source, wanted.cell)), identity, None)
+        rows = self._normed(self._selected(source, wanted.cell))
+        whole = None if self.statistics is not None else self._normed(source.pooled.detach().unsqueeze(1))[:, 0]
+        return Target(rows, identity, None, whole)
 
     def after_step(self) -> None:
         """Commit the running statistics."""

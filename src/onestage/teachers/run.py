@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.encoders import ClipText
+from onestage.encoders.vit import VitEncoder
 from onestage.predictors import QuantisedPredictor
 from onestage.roles import ALONE, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
@@ -87,6 +88,8 @@ class RunTeacher(Teacher):
             tokens = self.projector(tokens)
         cells = tokens.place.cell
         pooled = cells.new_full((cells.shape[0], 1), POOLED)
+        if isinstance(self.encoder, VitEncoder) and self.projector is None:
+            tokens = tokens._replace(rows=self.encoder.alone(tokens.rows))
         rows = self.head(tokens, Wanted(torch.cat([pooled, cells], dim=1), tokens.grid, tokens.geometry))
         return tokens._replace(rows=rows[:, 1:], pooled=rows[:, 0])
 
