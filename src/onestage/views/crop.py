@@ -74,7 +74,9 @@ class Crop(ViewMaker):
         top, _, height, _ = plan.box
         if self.size is None or plan.shrink == 1:
             return top + height
-        return top + height + 2 * reach(float(height), self.size)  # of pixels that may be half, a quarter, an eighth as many
+        return (
+            top + height + 2 * reach(float(height), self.size)
+        )  # of pixels that may be half, a quarter, an eighth as many
 
     def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
         """The planned view of a decoded picture."""
