@@ -41,11 +41,15 @@ def made(source: Source, method: Method, **changes: Any) -> Batches:
 
 def flat(batch: Batch) -> dict[str, Tensor]:
     """Every tensor of a batch by name."""
-    tensors: dict[str, Tensor | None] = {"number": batch.number, "label": batch.label}
+    tensors: dict[str, Tensor | None] = {"number": batch.number, "label": batch.label, "labelled": batch.labelled}
     for name, view in batch.views.items():
         tensors |= {f"{name}.pixels": view.pixels, f"{name}.box": view.geometry.box, f"{name}.flip": view.geometry.flip}
     tensors |= {f"hidden.{name}": hidden for name, hidden in batch.hidden.items()}
+    tensors |= {f"noise.{name}": noise for name, noise in batch.noise.items()}
+    for name, mark in (batch.marks or {}).items():
+        tensors |= {f"{name}.place": mark.place, f"{name}.key": mark.key}
     if batch.words is not None:
+        tensors |= {"given": batch.words.given}
         tensors |= {"ids": batch.words.ids, "text_id": batch.words.text_id}
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 

@@ -58,19 +58,19 @@ def runs(folder: Path) -> dict[str, list[int]]:
 
     def unlucky() -> int:
         """Single samples are damaged on both ranks, and rank 1 alone finds at the second step that all are."""
-        made, use = loader.Batches.__getitem__, loader.Batches._use
+        made, begin = loader.Batches.__getitem__, loader.Batches._begin
 
         def batch(self: loader.Batches, step: int) -> Batch:
             if step == 1 and self.rank == 1:
                 raise UserError("digits: all of it is damaged")
             return made(self, step)
 
-        def sample(self: loader.Batches, sample: Sample, draw: Draw, part: Source) -> loader.Drawn:
+        def sample(self: loader.Batches, sample: Sample, draw: Draw, part: Source) -> loader.Begun:
             if sum(map(ord, sample.key)) % 3 == 0:
                 raise BadSample("torn")
-            return use(self, sample, draw, part)
+            return begin(self, sample, draw, part)
 
-        loader.Batches.__getitem__, loader.Batches._use = batch, sample  # pyright: ignore[reportAttributeAccessIssue]
+        loader.Batches.__getitem__, loader.Batches._begin = batch, sample  # pyright: ignore[reportAttributeAccessIssue]
         return cli.command(["pretrain", str(folder / "pieces.yaml"), "--out", str(folder / "damaged")])
 
     def full() -> int:

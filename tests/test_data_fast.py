@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from loading import flat, made, sized
@@ -50,7 +51,7 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_full_size_is_pillows(mode: str, options: dict[str, object]) -> None:
     content = jpeg(photograph(123, 77).convert(mode), **options)
-    made_fast = decode(Held(content), "fast", 1.0)
+    made_fast = decode(Held(content), "fast", 1.0, 77)
     assert made_fast.scale == 1 and made_fast.pixels.shape == (77, 123, 3)
     difference = np.abs(made_fast.pixels.astype(int) - Held(content).decode())
     assert difference.max() <= 2 and difference.mean() < 0.05
@@ -58,9 +59,46 @@ def test_full_size_is_pillows(mode: str, options: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(("shrink", "factor"), [(1.9, 1), (2.0, 2), (3.9, 2), (4.0, 4), (20.0, 8)])
 def test_pictures_are_decoded_as_small_as_is_allowed(shrink: float, factor: int) -> None:
-    made_fast = decode(Held(jpeg(photograph(501, 373))), "fast", shrink)
+    made_fast = decode(Held(jpeg(photograph(501, 373))), "fast", shrink, 373)
     assert made_fast.scale == 1 / factor
     assert made_fast.pixels.shape == (-(-373 // factor), -(-501 // factor), 3)
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+@pytest.mark.parametrize("size", [64, 24])
+def test_rows_below_the_views_are_not_decoded_and_change_nothing(subsampling: str, size: int) -> None:
+    image = photograph(203, 333)
+    content = jpeg(image.convert("L")) if subsampling == "grey" else jpeg(image, subsampling=subsampling)
+    rng, view, shorter = np.random.default_rng(0), Crop(size=size, scale=(0.05, 0.9)), 0
+    for _ in range(24):
+        plan = view.plan(rng, 203, 333)
+        whole, scale = decode(Held(content), "fast", plan.shrink, 333)
+        part, again = decode(Held(content), "fast", plan.shrink, view.rows(plan))
+        assert scale == again and len(part) <= len(whole)
+        shorter += len(part) < len(whole)
+        cut = dataclasses.replace(plan, scale=scale)
+        assert torch.equal(view.apply(part, cut), view.apply(whole, cut))
+    assert shorter > 4
+
+
+def test_what_cannot_be_shortened_is_decoded_whole() -> None:
+    image = photograph(120, 333)
+    several = [jpeg(image, progressive=True), jpeg(image, restart_marker_blocks=4), jpeg(image) + b"x" * 200]
+    for content in several:
+        assert decode(Held(content), "fast", 1.0, 40).pixels.shape == (333, 120, 3)
+    assert decode(Held(jpeg(image)), "fast", 1.0, 330).pixels.shape == (333, 120, 3), "nothing to save"
+    assert decode(Held(jpeg(image)), "fast", 1.0, 40).pixels.shape == (48, 120, 3)
+
+
+def test_damage_above_is_damage_and_below_is_not_looked_at() -> None:
+    """Damage that Pillow lets pass is shown as Pillow shows it; a file without its end is refused, wherever it ends."""
+    content = jpeg(photograph(160, 320))
+    torn = len(content) // 4
+    above = content[:torn] + b"\xff\xd9" + content[torn + 2 :]
+    pixels = decode(Held(above), "fast", 1.0, 160).pixels
+    assert np.array_equal(pixels, Held(above).decode()) and pixels.shape == (320, 160, 3)
+    with pytest.raises(BadSample):
+        decode(Held(content[:-200]), "fast", 1.0, 60)
 
 
 def test_a_view_is_the_same_to_the_eye() -> None:
@@ -69,7 +107,7 @@ def test_a_view_is_the_same_to_the_eye() -> None:
     rng, found = np.random.default_rng(0), []
     for _ in range(24):
         plan = view.plan(rng, 640, 427)
-        pixels, scale = decode(Held(content), "fast", plan.shrink)
+        pixels, scale = decode(Held(content), "fast", plan.shrink, view.rows(plan))
         assert scale < 1
         got = view.apply(pixels, dataclasses.replace(plan, scale=scale)).permute(1, 2, 0).numpy().astype(float)
         top, left, height, width = plan.box
@@ -86,10 +124,10 @@ def test_what_pillow_must_decode_it_decodes() -> None:
     turned, png = jpeg(tall, exif=exif), io.BytesIO()
     tall.save(png, "PNG")
     for content in (turned, png.getvalue(), jpeg(tall.convert("CMYK"))):
-        made_fast = decode(Held(content), "fast", 8.0)
+        made_fast = decode(Held(content), "fast", 8.0, 9)
         assert made_fast.scale == 1 and np.array_equal(made_fast.pixels, Held(content).decode())
-    assert decode(Held(turned), "fast", 1.0).pixels.shape == (60, 40, 3)
-    assert decode(Pixels(np.zeros((9, 9, 3), np.uint8)), "fast", 8.0).pixels.shape == (9, 9, 3)
+    assert decode(Held(turned), "fast", 1.0, 9).pixels.shape == (60, 40, 3)
+    assert decode(Pixels(np.zeros((9, 9, 3), np.uint8)), "fast", 8.0, 9).pixels.shape == (9, 9, 3)
 
 
 @pytest.mark.parametrize("decoder", ["fast", "pillow"])
@@ -98,7 +136,7 @@ def test_damage_is_damage_for_both(decoder: fast.Decoder, tmp_path: Path) -> Non
     for content in (whole[:-900], b"", b"\xff\xd8\xff", b"<html>", whole[:20] + b"x" * 500):
         (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(BadSample):
-            decode(File(tmp_path / "a.jpg"), decoder, 1.0)
+            decode(File(tmp_path / "a.jpg"), decoder, 1.0, 30)
 
 
 def test_geometry_does_not_depend_on_the_decoder(tmp_path: Path) -> None:

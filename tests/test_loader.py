@@ -39,6 +39,17 @@ def test_workers_and_starts_change_nothing(row: str, workers: int) -> None:
         assert all(same(one, two) for one, two in zip(alone[first:], found, strict=True))
 
 
+@pytest.mark.parametrize("row", ["dino", "umt", "clip"])
+def test_a_batch_arrives_as_it_left(row: str) -> None:
+    """Several views in one buffer, cells hidden later, words."""
+    batch = made(Scenes(), sized(row))[1]
+    (found,) = batches(made(Scenes(), sized(row)), 1, 2, 1)
+    assert same(batch, found) and found.copies == batch.copies
+    assert all(view.pixels.is_contiguous() and view.pixels.is_shared() for view in found.views.values())
+    assert len({view.pixels.untyped_storage().data_ptr() for view in found.views.values()}) == 1
+    assert not found.number.is_shared()
+
+
 def test_history_changes_nothing() -> None:
     """Backwards, twice, and over the end of an epoch."""
     source = Scenes(length=20)

@@ -60,8 +60,12 @@ class ViewMaker(ABC):
     def plan(self, rng: np.random.Generator, width: int, height: int) -> Plan: ...
 
     @abstractmethod
+    def rows(self, plan: Plan) -> int:
+        """Of how many of the source's rows, from the top, the view is made: what lies below need not be decoded."""
+
+    @abstractmethod
     def apply(self, pixels: np.ndarray, plan: Plan) -> Tensor:
-        """uint8 (height, width, 3) to uint8 (3, size, size)."""
+        """uint8 (height, width, 3) to uint8 (3, size, size); rows below `rows` may be missing."""
 
 
 class Hide(ABC):

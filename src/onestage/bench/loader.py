@@ -170,7 +170,7 @@ def _limit(files: list[bytes], workers: int, steps: int, decoder: Decoder) -> It
 def _cut(picture: Picture, number: int, decoder: Decoder) -> torch.Tensor:
     """Our view of a picture, not flipped."""
     plan = replace(VIEW.plan(generator(0, "bench", number), *picture.size), flip=False)
-    pixels, scale = decode(picture, decoder, plan.shrink)
+    pixels, scale = decode(picture, decoder, plan.shrink, picture.size[1])
     return VIEW.apply(pixels, replace(plan, scale=scale))
 
 

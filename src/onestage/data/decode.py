@@ -19,6 +19,7 @@ from typing import final
 import numpy as np
 from PIL import Image
 
+from onestage.data.jpeg import plain_size
 from onestage.roles import VOID, BadSample, Picture
 
 MAX_PIXELS = 100_000_000
@@ -40,11 +41,6 @@ _TURNS = {
 }
 """What makes a picture upright, by its EXIF orientation (EXIF 2.3, section 4.6.4)."""
 _LYING = frozenset({5, 6, 7, 8})
-_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-"""JPEG's markers before the size: baseline, extended and progressive."""
-_PASSED = frozenset({*range(0xE0, 0xF0), 0xDB, 0xC4, 0xDD, 0xFE})
-"""Markers of application data, tables and comments, which have a length and are passed over."""
-_USUAL = 16
 
 
 @final
@@ -103,7 +99,7 @@ class Stored(Picture, ABC):
             BadSample: when it is no image, or larger than the bound.
         """
         if self._size is None:
-            self._size = plain_jpeg_size(self.encoded())
+            self._size = plain_size(self.encoded(), MAX_PIXELS)
         if self._size is None:
             with opened(self.encoded()) as image:
                 width, height = image.size
@@ -191,27 +187,6 @@ class Unusable(Picture):
     def decode(self) -> np.ndarray:
         """Raises `BadSample` with the reason."""
         raise BadSample(self.reason)
-
-
-def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG that has no EXIF block, ten times as fast as Pillow says it. None for all else, and
-    for what is oddly small or large: Pillow looks at it then. Markers: ITU-T T.81, annex B.
-    """
-    if not content.startswith(b"\xff\xd8\xff"):
-        return None
-    position = 2
-    while position + 9 <= len(content) and content[position] == 0xFF:
-        marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
-        if marker in _FRAMES:
-            height = int.from_bytes(content[position + 5 : position + 7], "big")
-            width = int.from_bytes(content[position + 7 : position + 9], "big")
-            usual = min(width, height) >= _USUAL and width * height <= MAX_PIXELS and content[position + 4] == 8
-            return (width, height) if usual else None
-        told = content[position + 4 : position + 8]
-        if marker not in _PASSED or told in {b"Exif", b"MPF\0"} or length < 2:
-            return None
-        position += 2 + length
-    return None
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -12,40 +12,31 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple, final
+from typing import Any, final
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
+from onestage.engine.buffers import Seen, Sent, Stack, received, sent
+from onestage.engine.drawn import Begun, Drawn, hidden_of, marks_of, noise_of
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
-from onestage.roles import BadSample, Hide, HideLater, Sample, Source
+from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
-from onestage.types import Batch, Geometry, Grid, Mark, View, Words
+from onestage.types import Batch, Grid, Words
 
 GRACE = 30
+AT_ONCE = 16
+"""Samples that are read and planned before the first of them is decoded: what Python does for one and what the decoder
+does for one throw each other out of the processor's caches, so each works on several."""
 
 Tokenize = Callable[[Sequence[str]], Words]
-
-
-class Drawn(NamedTuple):
-    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text, label, and where the
-    teachers' answers for its views are kept. In a mixture, its source may have no texts or no labels: then there is no
-    text, or the label is -1."""
-
-    views: dict[str, tuple[Tensor, tuple[int, int, int, int], bool]]
-    hidden: dict[str, np.ndarray]
-    noise: dict[str, np.ndarray]
-    text: str | None
-    label: int
-    marks: dict[str, Marked]
 
 
 @final
@@ -102,22 +93,52 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
         numbers = range(first, first + self.share)
-        return self._collate(numbers, [self.draw(number) for number in numbers])
+        stack, drawn = Stack(self.share), []
+        for at in range(0, self.share, AT_ONCE):
+            group = numbers[at : at + AT_ONCE]
+            for number, begun in zip(group, [self._begun(number) for number in group], strict=True):
+                one = self._finished(number, begun)
+                stack.put(len(drawn), one.views)
+                drawn.append(one._replace(views={}))  # so that the next views are cut in the same memory
+        return self._collate(numbers, stack, drawn)
 
     def draw(self, number: int) -> Drawn:
         """Sample `number` of the stream, replaced by another where it is damaged."""
-        drawn = self.stream.at(number // self.masks)._replace(number=number)
+        drawn = self._at(number)
         part = self.parts[drawn.part]
         return first_good(
             part,
             drawn.sample,
             self.seed,
-            lambda sample: self._use(sample, drawn, part),
+            lambda sample: self._cut(self._begin(sample, drawn, part)),
             self.quarantine,
         )
 
-    def _use(self, sample: Sample, draw: Draw, part: Source) -> Drawn:
-        """One sample's views, hidden cells, text and label. May raise `BadSample`."""
+    def _at(self, number: int) -> Draw:
+        return self.stream.at(number // self.masks)._replace(number=number)
+
+    def _begun(self, number: int) -> Begun | None:
+        """Sample `number` of the stream, planned; None where it is damaged."""
+        drawn = self._at(number)
+        part = self.parts[drawn.part]
+        try:
+            return self._begin(part[drawn.sample], drawn, part)
+        except BadSample:
+            return None
+
+    def _finished(self, number: int, begun: Begun | None) -> Drawn:
+        """What `draw` gives, of a sample that is planned already."""
+        try:
+            made = None if begun is None else self._cut(begun)
+        except BadSample:
+            made = None
+        if made is None:
+            return self.draw(number)  # it is asked again, written down, and replaced
+        self.quarantine.passed()
+        return made
+
+    def _begin(self, sample: Sample, draw: Draw, part: Source) -> Begun:
+        """One sample with its plans, hidden cells, text and label. May raise `BadSample`."""
 
         def random(purpose: str, epoch: int = draw.epoch) -> np.random.Generator:
             return generator(self.seed, part.name, sample.key, epoch, purpose)
@@ -127,7 +148,7 @@ class Batches(Dataset[Batch]):
             raise BadSample("it has no text")
         if self.method.needs_labels and self.with_labels[draw.part] and sample.label is None:
             raise BadSample("it has no label")
-        views, marks = self._views(sample, draw, random)
+        picture, plans = self._planned(sample, draw, random)
         progress = draw.number / self.samples
         text = None
         if reads and part.reads == "all":
@@ -136,68 +157,55 @@ class Batches(Dataset[Batch]):
             text = choose(sample.texts, random("text"), self.texts, progress)
         label = -1 if sample.label is None else sample.label
         copy = draw.number % self.masks
-        return Drawn(views, self._hide(random, copy), self._noise(random, copy), text, label, marks)
+        marks = {name: one for name, one in plans.items() if one.place is not None}
+        rest = Drawn(
+            {},
+            hidden_of(self.method, self.grids, random, copy),
+            noise_of(self.method, self.grids, random, copy),
+            text,
+            label,
+            marks,
+        )
+        return Begun(picture, {name: one.plan for name, one in plans.items()}, rest)
 
-    def _views(
+    def _planned(
         self, sample: Sample, draw: Draw, random: Callable[[str, int], np.random.Generator]
-    ) -> tuple[dict[str, tuple[Tensor, tuple[int, int, int, int], bool]], dict[str, Marked]]:
-        """A sample's views, and where the answers for them are kept."""
+    ) -> tuple[Picture, dict[str, Marked]]:
+        """A sample's picture, and its views to be."""
         picture = sample.picture
         shown = Shown(self.before[draw.part] + draw.sample, draw.epoch, picture.size)
         if self.planning.kept:
             picture = picture if isinstance(picture, Stored) else Pixels(picture.decode())
             content = picture.encoded() if isinstance(picture, Stored) else picture.pixels
             shown = shown._replace(picture=picture_digest(content))
-        marked = self.planning.plans(self.method.views, random, shown)
-        plans = {name: one.plan for name, one in marked.items()}
-        pixels, scale = decode(picture, self.decoder, min(plan.shrink for plan in plans.values()))
+        return picture, self.planning.plans(self.method.views, random, shown)
+
+    def _cut(self, begun: Begun) -> Drawn:
+        """The views of a sample. May raise `BadSample`."""
+        views, plans = self.method.views, begun.plans
+        rows = max(views[name].rows(plan) for name, plan in plans.items())
+        pixels, scale = decode(begun.picture, self.decoder, min(plan.shrink for plan in plans.values()), rows)
         if scale != 1:
             plans = {name: replace(plan, scale=scale) for name, plan in plans.items()}
-        views = {
-            name: (self.method.views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()
-        }
-        return views, {name: one for name, one in marked.items() if one.place is not None}
+        seen = {name: Seen(views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()}
+        return begun.rest._replace(views=seen)
 
-    def _hide(self, random: Callable[[str], np.random.Generator], copy: int) -> dict[str, np.ndarray]:
-        """The hidden cells of every input; those of copy 0 of a view are what they are where it has no copies."""
-        hides = {
-            f"{name}/{key}": (part.hide, asked.encoder)
-            for name, asked in self.method.inputs.items()
-            for key, part in asked.parts.items()
-        }
-        hides |= {name: (asked.mix, asked.encoder) for name, asked in self.method.inputs.items()}
-        again = f"/{copy}" if copy else ""
-        return {
-            key: hide.draw(random(f"hide/{key}{again}"), self.grids[encoder])
-            for key, (hide, encoder) in hides.items()
-            if isinstance(hide, Hide)
-        }
-
-    def _noise(self, random: Callable[[str], np.random.Generator], copy: int) -> dict[str, np.ndarray]:
-        """What hiding that waits for a teacher's answer draws by."""
-        again = f"/{copy}" if copy else ""
-        return {
-            f"{name}/{key}": part.hide.noise(random(f"hide/{name}/{key}{again}"), self.grids[asked.encoder])
-            for name, asked in self.method.inputs.items()
-            for key, part in asked.parts.items()
-            if isinstance(part.hide, HideLater)
-        }
-
-    def _collate(self, numbers: range, drawn: list[Drawn]) -> Batch:
-        views = {}
-        for name in self.method.views:
-            pixels, boxes, flips = zip(*(one.views[name] for one in drawn), strict=True)
-            geometry = Geometry(torch.tensor(boxes, dtype=torch.float32), torch.tensor(flips))
-            # Views lie channels last: made contiguous one by one, while they are small, they are stacked sooner. In a
-            # loading process they are put where the training process sees them, so that nothing is copied again.
-            views[name] = View(default_collate([one.contiguous() for one in pixels]), geometry)
+    def _collate(self, numbers: range, stack: Stack, drawn: list[Drawn]) -> Batch:
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
         noise = {name: torch.from_numpy(np.stack([one.noise[name] for one in drawn])) for name in drawn[0].noise}
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
         return Batch(
-            torch.tensor(list(numbers)), views, hidden, words, label, labelled, _marks(drawn), self.masks, noise
+            torch.tensor(list(numbers)),
+            stack.views(),
+            hidden,
+            words,
+            label,
+            labelled,
+            marks_of(drawn),
+            self.masks,
+            noise,
         )
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
@@ -212,19 +220,6 @@ class Batches(Dataset[Batch]):
         return Words(words.ids, torch.where(given, words.text_id, own), given)
 
 
-def _marks(drawn: list[Drawn]) -> dict[str, Mark] | None:
-    """Where the answers for the views of a batch are kept."""
-    names = drawn[0].marks
-    if not names:
-        return None
-    return {
-        name: Mark(
-            torch.tensor([one.marks[name].place for one in drawn]), torch.tensor([one.marks[name].key for one in drawn])
-        )
-        for name in names
-    }
-
-
 def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Batch, None, None]:
     """Batches `start` to `steps` in order; pixels are uint8 until `on_device`. Closing it ends the workers.
 
@@ -236,6 +231,7 @@ def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Ba
         batch_size=None,
         sampler=range(start, steps),
         num_workers=workers,
+        collate_fn=_as_it_is,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_settle if workers else None,
     )
@@ -243,24 +239,29 @@ def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Ba
         yield together(partial(_sound, made))
 
 
-def _sound(made: Batch | UserError) -> Batch:
-    if isinstance(made, UserError):
-        raise made
+def _as_it_is(made: Any) -> Any:
     return made
 
 
+def _sound(made: Batch | Sent | UserError) -> Batch:
+    if isinstance(made, UserError):
+        raise made
+    return received(made) if isinstance(made, Sent) else made
+
+
 @final
-class _Told(Dataset["Batch | UserError"]):
+class _Told(Dataset["Batch | Sent | UserError"]):
     """Batches, or what is wrong with the data: raised in a worker, it would arrive wrapped in a traceback."""
 
     def __init__(self, data: Batches) -> None:
         self.data = data
 
-    def __getitem__(self, step: int) -> Batch | UserError:
+    def __getitem__(self, step: int) -> Batch | Sent | UserError:
         try:
-            return self.data[step]
+            made = self.data[step]
         except UserError as error:
             return error
+        return made if get_worker_info() is None else sent(made)
 
 
 def check_slices(batch: int, world: int, accumulate: int) -> None:

@@ -11,6 +11,7 @@ import math
 from typing import Annotated, Literal, final
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from pydantic import AfterValidator, Field
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from onestage.roles import Plan, ViewMaker
 from onestage.spec import spec
 from onestage.views.colour import Colour, Probability, recolour
-from onestage.views.resize import Interpolation, Side, resample, resample_box
+from onestage.views.resize import Interpolation, Side, reach, resample, resample_box
 
 _ATTEMPTS = 10
 MARGIN = 1.5
@@ -68,6 +69,15 @@ class Crop(ViewMaker):
         colour = self.colour.draw(rng) if self.colour is not None else ()
         return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size))
 
+    def rows(self, plan: Plan) -> int:
+        """Those down to the box's lower side and, where smaller pixels may be cut, as far as the filter reaches."""
+        top, _, height, _ = plan.box
+        if self.size is None or plan.shrink == 1:
+            return top + height
+        return (
+            top + height + 2 * reach(float(height), self.size)
+        )  # of pixels that may be half, a quarter, an eighth as many
+
     def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
         """The planned view of a decoded picture."""
         assert self.size is not None, "a recipe fills in the sizes of its views before training"
@@ -78,7 +88,12 @@ class Crop(ViewMaker):
         else:
             box = tuple(plan.scale * side for side in (left, top, left + width, top + height))
             image = resample_box(pixels, box, self.size, self.interpolation)
-        return recolour(image.flip(-1) if plan.flip else image, plan.colour)
+        return recolour(_flipped(image) if plan.flip else image, plan.colour)
+
+
+def _flipped(image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
+    """A view flipped left to right, contiguous: turning and flipping it is one pass for numpy, and two for torch."""
+    return torch.from_numpy(np.ascontiguousarray(image.numpy()[:, :, ::-1]))
 
 
 def spare(box: tuple[int, int, int, int], size: int | None) -> float:

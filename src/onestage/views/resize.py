@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, final
 
 import numpy as np
@@ -41,11 +42,23 @@ def resample(
 def resample_box(
     pixels: UInt8[np.ndarray, "h w 3"], box: tuple[float, ...], size: int, interpolation: Interpolation
 ) -> UInt8[Tensor, "3 size size"]:
-    """The square view of a box (left, top, right, bottom) whose sides may lie between pixels, by Pillow."""
+    """The square view of a box (left, top, right, bottom) whose sides may lie between pixels, by Pillow.
+
+    Pillow is shown as much as the filter reaches, since the order of its two passes depends on how much it is shown.
+    """
     kind = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
     left, top, right, bottom = box
-    image = Image.fromarray(pixels).resize((size, size), kind, box=(left, top, right, bottom))
+    across, down = reach(right - left, size), reach(bottom - top, size)
+    x, y = max(math.floor(left) - across, 0), max(math.floor(top) - down, 0)
+    shown = pixels[y : math.ceil(bottom) + down, x : math.ceil(right) + across]
+    near = (left - x, top - y, right - x, bottom - y)
+    image = Image.fromarray(np.ascontiguousarray(shown)).resize((size, size), kind, box=near)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def reach(side: float, size: int) -> int:
+    """How many pixels beyond a box of a side the bicubic filter looks, where a view of `size` pixels is made of it."""
+    return math.ceil(2 * max(side / size, 1))
 
 
 @final
@@ -70,6 +83,11 @@ class Resize(ViewMaker):
         """The centred square of a picture of `width` x `height` pixels; draws nothing."""
         side = min(width, height)
         return Plan(box=((height - side) // 2, (width - side) // 2, side, side))
+
+    def rows(self, plan: Plan) -> int:
+        """Those that are resized: of a picture of a usual shape, all."""
+        top, _, side, _ = plan.box
+        return top + side + _MARGIN * side
 
     def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
         """The planned view of a decoded picture."""

@@ -127,7 +127,8 @@ def cut(source: Source, manifest: Manifest, number: int) -> Cut:
         }
         decoder: Decoder = "fast" if manifest.decoder == "fast" else "pillow"
         shrink = min(plan.shrink for several in plans.values() for plan in several)
-        pixels, scale = decode(picture, decoder, shrink)
+        rows = max(manifest.views[name].rows(plan) for name, several in plans.items() for plan in several)
+        pixels, scale = decode(picture, decoder, shrink, rows)
     except BadSample:
         return Cut(digest, {}, {})
     views = {

@@ -1,0 +1,79 @@
+"""What is drawn for one sample of a batch, before its views are cut and after: plans, hidden cells, text and label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from onestage.engine.buffers import Seen
+from onestage.objective import Method
+from onestage.roles import Hide, HideLater, Picture, Plan
+from onestage.teachers.serving import Marked
+from onestage.types import Grid, Mark
+
+Random = Callable[[str], np.random.Generator]
+"""The generator of a sample for a purpose."""
+
+
+class Drawn(NamedTuple):
+    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text, label, and where the
+    teachers' answers for its views are kept. In a mixture, its source may have no texts or no labels: then there is no
+    text, or the label is -1."""
+
+    views: dict[str, Seen]
+    hidden: dict[str, np.ndarray]
+    noise: dict[str, np.ndarray]
+    text: str | None
+    label: int
+    marks: dict[str, Marked]
+
+
+class Begun(NamedTuple):
+    """A sample of a batch that is not cut yet: its picture, its views' plans, and all else."""
+
+    picture: Picture
+    plans: dict[str, Plan]
+    rest: Drawn
+
+
+def hidden_of(method: Method, grids: dict[str, Grid], random: Random, copy: int) -> dict[str, np.ndarray]:
+    """The hidden cells of every input; those of copy 0 of a view are what they are where it has no copies."""
+    hides = {
+        f"{name}/{key}": (part.hide, asked.encoder)
+        for name, asked in method.inputs.items()
+        for key, part in asked.parts.items()
+    }
+    hides |= {name: (asked.mix, asked.encoder) for name, asked in method.inputs.items()}
+    again = f"/{copy}" if copy else ""
+    return {
+        key: hide.draw(random(f"hide/{key}{again}"), grids[encoder])
+        for key, (hide, encoder) in hides.items()
+        if isinstance(hide, Hide)
+    }
+
+
+def noise_of(method: Method, grids: dict[str, Grid], random: Random, copy: int) -> dict[str, np.ndarray]:
+    """What hiding that waits for a teacher's answer draws by."""
+    again = f"/{copy}" if copy else ""
+    return {
+        f"{name}/{key}": part.hide.noise(random(f"hide/{name}/{key}{again}"), grids[asked.encoder])
+        for name, asked in method.inputs.items()
+        for key, part in asked.parts.items()
+        if isinstance(part.hide, HideLater)
+    }
+
+
+def marks_of(drawn: list[Drawn]) -> dict[str, Mark] | None:
+    """Where the answers for the views of a batch are kept."""
+    names = drawn[0].marks
+    if not names:
+        return None
+    return {
+        name: Mark(
+            torch.tensor([one.marks[name].place for one in drawn]), torch.tensor([one.marks[name].key for one in drawn])
+        )
+        for name in names
+    }
