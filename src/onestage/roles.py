@@ -137,6 +137,14 @@ class Stateful(ABC):
         """Forget what a skipped step would have committed."""
 
 
+class Scheduled(ABC):
+    """What follows the progress of a run beside its steps."""
+
+    @abstractmethod
+    def advance(self, progress: float) -> None:
+        """The share of the run's steps that are taken, 0 to 1."""
+
+
 class TargetMaker(nn.Module, Stateful, ABC):
     """Turns what a target is made of into z_y."""
 

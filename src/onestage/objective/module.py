@@ -28,7 +28,7 @@ from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, TargetMaker
+from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
@@ -146,7 +146,10 @@ class Objective(nn.Module):
             average(self.encoders[name], self.encoders[role.of], momentum(role, step, total), role.buffers)
         self.projectors.after_step(step, total)
         for name in self.method.terms:
-            self.likelihood(name).after_step()
+            likelihood = self.likelihood(name)
+            likelihood.after_step()
+            if isinstance(likelihood, Scheduled):
+                likelihood.advance((step + 1) / max(total, 1))
             self.target(name).after_step()
         for _, predictor in self._committing():
             predictor.after_step()

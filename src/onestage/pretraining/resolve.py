@@ -91,8 +91,8 @@ def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | Cli
         return
     raise UserError(
         f"method.views.{view}.size: {size} pixels, but '{encoder}' sees images of {model.size}; leave it empty (null), "
-        f"or change models.{encoder}.size (a smaller view has to be filled by patches of {patch_of(model)} pixels, seen "
-        "whole by a vit_* model with learned or sincos positions, and read by its pooled row alone)"
+        f"or change models.{encoder}.size (a smaller view has to be filled by patches of {patch_of(model)} pixels, "
+        "seen whole by a vit_* model with learned or sincos positions, and read by its pooled row alone)"
     )
 
 

@@ -1,0 +1,82 @@
+"""Siamese methods with many small crops: every view that the student sees explains each global view but itself.
+
+Published for ViTs, with codes or prototypes in place of negatives (M3I, arXiv:2211.09807, table 1, rows i and l).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from onestage.encoders import Codes
+from onestage.likelihood import Centred
+from onestage.methods.settings import JITTER, SOLARISED
+from onestage.methods.siamese import AVERAGE, TWO
+from onestage.objective import Ema, Input, Method, Part, Term, Trained
+from onestage.objective import EncoderRole as Role
+from onestage.objective.crops import local_inputs, local_views, pairs
+from onestage.predictors import Same
+from onestage.targets import Encoded
+from onestage.views import Crop, Random
+from onestage.views import ViewSpec as View
+
+GLOBALS = ("view1", "view2")
+_LOCAL = dataclasses.replace(JITTER, blur=0.5)
+_ENCODERS: dict[str, Role] = {
+    "student": Trained(),
+    "average": Ema(of="student", momentum=0.996, when="after", buffers="own"),
+}
+SHARPENED = Centred(target_temperature=0.07, target_start=0.04, target_warmup=30 / 100)
+"""The target's temperature reaches 0.07 after 30 epochs, of 100 here."""
+_CODES = Term(x="one", y="view2", target=AVERAGE, predictor=Same(), likelihood=SHARPENED, projector="head")
+
+
+def two_and_locals(count: int, split: float) -> dict[str, View]:
+    """Two global crops of at least `split` of the picture, and local ones of 96 pixels of at most that."""
+    whole = Crop(scale=(split, 1.0), colour=JITTER)
+    small = Crop(size=96, scale=(0.05, split), colour=_LOCAL)
+    return {"view1": whole, "view2": dataclasses.replace(whole, colour=SOLARISED)} | local_views(count, small)
+
+
+def dino(count: int, split: float) -> Method:
+    """DINO with `count` local crops."""
+    inputs = TWO | local_inputs(count)
+    return Method(
+        name="dino",
+        cite="DINO, arXiv:2104.14294 sec. 3 (the mean over its pairs of views; assumed: half of the local crops are "
+        "blurred)",
+        encoders=_ENCODERS,
+        views=two_and_locals(count, split),
+        inputs=inputs,
+        terms=pairs(inputs, GLOBALS, _CODES),
+        projectors={"head": Codes()},
+    )
+
+
+def ibot(count: int, split: float) -> Method:
+    """iBOT with `count` local crops."""
+    inputs = _MASKED | local_inputs(count)
+    return Method(
+        name="ibot",
+        cite="iBOT, arXiv:2111.07832 sec. 3 (0.3 of the cells of each global crop are hidden, where the paper draws a "
+        "share from [0.1, 0.5] for every other image)",
+        encoders=_ENCODERS,
+        views=two_and_locals(count, split),
+        inputs=inputs,
+        terms=pairs(inputs, GLOBALS, _CODES)
+        | {"patch1": _PATCH, "patch2": dataclasses.replace(_PATCH, x="two", y="view2", shares="patch1")},
+        projectors={"head": Codes(codes=8192, of="both")},
+    )
+
+
+_MASKED = {
+    name: Input(encoder="student", parts={"image": Part(of=view, hide=Random(ratio=0.3), mode="replace")})
+    for name, view in (("one", "view1"), ("two", "view2"))
+}
+_PATCH = dataclasses.replace(
+    _CODES, y="view1", target=Encoded(encoder="average", rows="hidden", space="raw"), weight=0.5
+)
+
+DINO = dino(8, split=0.4)
+IBOT = ibot(10, split=0.32)
+
+ROWS = (IBOT, DINO)
