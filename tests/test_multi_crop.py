@@ -168,11 +168,18 @@ def test_an_average_may_follow_a_line_that_it_does_not_finish() -> None:
 def test_a_view_of_its_own_size_is_small_whole_and_read_by_its_pooled_row() -> None:
     tiny = recipe("dino_tiny")
     resolved = resolve(tiny, {}).method.views
-    assert {name: view.size for name, view in resolved.items()} == {"view1": 48, "view2": 48, "local1": 24, "local2": 24}
+    assert {name: view.size for name, view in resolved.items()} == {
+        "view1": 48,
+        "view2": 48,
+        "local1": 24,
+        "local2": 24,
+    }
     for view, size in (("local1", 20), ("local1", 96)):
         views = tiny.method.views | {view: Crop(size=size)}
         wrong = dataclasses.replace(tiny, method=dataclasses.replace(tiny.method, views=views))
-        with pytest.raises(UserError, match=rf"method.views.{view}.size: {size} pixels, but 'student' sees images of 48"):
+        with pytest.raises(
+            UserError, match=rf"method.views.{view}.size: {size} pixels, but 'student' sees images of 48"
+        ):
             resolve(wrong, {})
     ibot = recipe("ibot_tiny")
     views = ibot.method.views | {"view1": Crop(size=24)}

@@ -29,7 +29,8 @@ FAMILIES = (
     *ATTENTIVE_ROWS,
     *CODED_ROWS,
     *M3I_ROWS,
-    *MULTI_CROP_ROWS, *SIAMESE_ROWS,
+    *MULTI_CROP_ROWS,
+    *SIAMESE_ROWS,
     *CONTRASTIVE_ROWS,
 )
 """The paper-size recipes that stand in lists of their own."""
