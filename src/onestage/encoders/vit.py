@@ -162,7 +162,7 @@ class VitEncoder(Encoder):
             return None
         if side % patch or self.rel_pos is not None or self.keep.answer != "rows":
             raise UserError(
-                f"an encoder of {self.size} pixels was given {side}: another size must be filled by patches of {patch}, "
+                f"encoder of {self.size} pixels was given {side}: another size must be filled by patches of {patch}, "
                 "and positions have to be learned or sincos ones of a vit_* model"
             )
         return side // patch, side // patch
