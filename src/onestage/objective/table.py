@@ -68,6 +68,8 @@ def _likelihood(term: Term) -> str:
         return "Bernoulli (pairs of the batch)"
     if likelihood.kind == "categorical":
         return "categorical"
-    if likelihood.kind in {"centred", "prototypes"}:
-        return "Boltzmann (codes)" if likelihood.kind == "centred" else "Boltzmann (prototypes)"
+    if likelihood.kind == "centred":
+        return "Boltzmann (codes)"
+    if likelihood.kind == "prototypes":
+        return "Boltzmann (prototypes)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"
