@@ -44,7 +44,8 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
     size = objective.encoder("student").size
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
     draw = torch.Generator().manual_seed(2)
-    views = {name: View(torch.rand(2, 3, size, size, generator=draw), geometry) for name in recipe.method.views}
+    sides = {name: view.size or size for name, view in recipe.method.views.items()}
+    views = {name: View(torch.rand(2, 3, side, side, generator=draw), geometry) for name, side in sides.items()}
     hidden, noise = {}, {}
     for name, asked in recipe.method.inputs.items():
         grid = objective.encoder(asked.encoder).grid

@@ -8,9 +8,10 @@ from typing import Any
 from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.likelihood import Boltzmann, Centred, Gaussian
+from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
+from onestage.objective.crops import fewer
 from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
@@ -43,7 +44,8 @@ TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
 
 
 def lean(method: Method) -> Method:
-    """The method with decoders and projectors of one narrow block."""
+    """The method with decoders and projectors of one narrow block, and at most two small crops."""
+    method = fewer(method, 2, Crop(size=24, scale=(0.3, 0.6)))
     decoders = {
         "decoder": Decoder(width=32, depth=1, heads=2),
         "relative": Relative(width=32, depth=1, heads=2),
@@ -57,6 +59,8 @@ def lean(method: Method) -> Method:
     for name, term in terms.items():
         if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
             terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
+        if isinstance(term.likelihood, Prototypes):
+            terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, count=24))
     projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, terms=terms, projectors=projectors)
 

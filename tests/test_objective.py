@@ -46,7 +46,8 @@ TEXT = ClipText(joint=24, width=32, depth=1, heads=2, context=16)
 def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: int = SIZE) -> Batch:
     generator = torch.Generator().manual_seed(3)
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]]).expand(b, 4), torch.zeros(b, dtype=torch.bool))
-    views = {name: View(torch.rand(b, 3, size, size, generator=generator), geometry) for name in sorted(method.views)}
+    sides = {name: method.views[name].size or size for name in sorted(method.views)}
+    views = {name: View(torch.rand(b, 3, side, side, generator=generator), geometry) for name, side in sides.items()}
     hides = {f"{name}/{key}": part.hide for name, asked in method.inputs.items() for key, part in asked.parts.items()}
     hides |= {name: asked.mix for name, asked in method.inputs.items()}
     hidden = {

@@ -137,6 +137,14 @@ class Stateful(ABC):
         """Forget what a skipped step would have committed."""
 
 
+class Scheduled(ABC):
+    """What follows the progress of a run beside its steps."""
+
+    @abstractmethod
+    def advance(self, progress: float) -> None:
+        """The share of the run's steps that are taken, 0 to 1."""
+
+
 class TargetMaker(nn.Module, Stateful, ABC):
     """Turns what a target is made of into z_y."""
 
@@ -184,6 +192,15 @@ class Likelihood(nn.Module, Stateful, ABC):
     def candidates(self, target: Target) -> int:
         """Over how many candidates the likelihood is normalised; 0 where it is a density. ln of it minus the loss
         bounds the mutual information from below, in nats."""
+
+
+class Shared(Likelihood, ABC):
+    """A likelihood with a cost of all the terms that share it, beside that of each."""
+
+    @abstractmethod
+    def together(self, guesses: Sequence[Float[Tensor, "b m k"]]) -> Float[Tensor, ""]:
+        """The cost of the guesses of all those terms at once; it is added to each of them, so that it weighs what they
+        weigh together."""
 
 
 class Regulariser(nn.Module, ABC):

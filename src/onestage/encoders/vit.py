@@ -20,7 +20,7 @@ from onestage.layers.looks import looks_of
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.layers.outputs import outputs_of
 from onestage.layers.relative_bias import RelativeBias
-from onestage.layers.slots import KeepCells, MaskToken, slowed
+from onestage.layers.slots import KeepCells, MaskToken, other_grid, slowed
 from onestage.layers.stem import ConvStem
 from onestage.ops import place_of, shown
 from onestage.roles import Encoder
@@ -138,16 +138,34 @@ class VitEncoder(Encoder):
         (piece,) = parts.values()
         view = piece.view
         assert view is not None, "an image encoder is given a view"
-        cells = visible_cells(piece, self.grid, view.pixels)
+        grid = self._grid_of(view.pixels)
+        cells = visible_cells(piece, grid or self.grid, view.pixels)
         last = self.backbone.blocks[-1].attn if piece.attention else None
         blocks = outputs_of(self.backbone.blocks, piece.layers)
-        with _Slots(self.keep, self.mask, piece, cells), blocks as outputs, looks_of(last) as looks:
+        slots, other = _Slots(self.keep, self.mask, piece, cells), other_grid(self.backbone, grid)
+        with slots, other, blocks as outputs, looks_of(last) as looks:
             rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._added(piece, cells))
         patches, pooled = self._split(rows)
         layers = tuple(Layer(*self._split(output)) for output in outputs)
         normed = tuple(Layer(*self._split(self.backbone.norm(output))) for output in outputs)
         attention = looks[0][:, self.prefix :] if looks else None
-        return Tokens(patches, pooled, place_of(cells), self.grid, view.geometry, layers, normed, attention)
+        return Tokens(patches, pooled, place_of(cells), grid or self.grid, view.geometry, layers, normed, attention)
+
+    def _grid_of(self, pixels: Float[Tensor, "b c h w"]) -> Grid | None:
+        """The grid of images of another size; None: they are of the encoder's own.
+
+        Raises:
+            UserError: when patches do not fill them, or the positions cannot be resampled.
+        """
+        side, patch = pixels.shape[-1], self.size // self.grid[1]
+        if side == self.size:
+            return None
+        if side % patch or self.rel_pos is not None or self.keep.answer != "rows":
+            raise UserError(
+                f"encoder of {self.size} pixels was given {side}: another size must be filled by patches of {patch}, "
+                "and positions have to be learned or sincos ones of a vit_* model"
+            )
+        return side // patch, side // patch
 
     def last_norm(self) -> nn.Module | None:
         """The norm behind its last block."""

@@ -39,6 +39,8 @@ class Group:
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     eps: Annotated[float, Field(gt=0)] = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    last_weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Where the weight decay ends, along a cosine over the run (DINO); None leaves it constant."""
     no_decay: tuple[str, ...] = ()
     """Patterns of names that do not decay, beside what `decay_vectors` exempts."""
     decay: tuple[str, ...] = ()
@@ -46,7 +48,9 @@ class Group:
     decay_vectors: Literal["never", "always"] = "never"
     """`never`: biases and whatever has at most one axis do not decay; `always`: they do (MoCo v3)."""
     clip: Annotated[float, Field(gt=0)] | None = None
-    """Largest norm of the gradient over the whole group; None leaves it as it is."""
+    """Largest norm of the gradient; None leaves it as it is."""
+    clip_by: Literal["group", "tensor"] = "group"
+    """What `clip` bounds: the norm over the whole group, or that of each tensor (DINO, iBOT)."""
     freeze_until: Annotated[int, Field(ge=0)] = 0
     """The group stays as it is before this step (DINO's last layer)."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None

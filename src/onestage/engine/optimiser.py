@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from onestage.engine.groups import Optimiser, assign, decay_of, layer_scales
 from onestage.engine.lamb import Lamb
-from onestage.engine.schedule import Rates
+from onestage.engine.schedule import Rates, half_cosine
 from onestage.spec import UserError
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -51,7 +51,7 @@ class Optimisers:
         return {name: group.lr * self._scale for name, group in self._spec.groups.items()}
 
     def set_lr(self, schedule: Rates, step: int, total: int) -> dict[str, float]:
-        """Set what step number `step` (from 0) of `total` needs: learning rates, and which groups are frozen.
+        """Set what step number `step` (from 0) of `total` needs: learning rates, decays, and which groups are frozen.
 
         Returns:
             The learning rate of each group at its top layer (0 while frozen), for the log.
@@ -61,10 +61,13 @@ class Optimisers:
         rates = {name: schedule.at(step, total, peak) for name, peak in self.peaks().items()}
         for group in (group for optimiser in self._optimisers for group in optimiser.param_groups):
             group["lr"] = rates[group["name"]] * group["layer_scale"]
+            end = self._spec.groups[group["name"]].last_weight_decay
+            if end is not None and group["decay"]:
+                group["weight_decay"] = half_cosine(step, schedule.length(total), group["decay"], end)
         return {name: 0.0 if name in self._frozen else rate for name, rate in rates.items()}
 
     def clip(self) -> Float[Tensor, ""]:
-        """Scale the gradients of each group that has a `clip` down to it.
+        """Scale the gradients of each group that has a `clip` down to it, or those of each of its tensors.
 
         Returns:
             The norm of all gradients before clipping, not finite when one of them is not. `norms` has each
@@ -119,13 +122,14 @@ class Optimisers:
 
     def _clip(self, group: str) -> Float[Tensor, ""]:
         parameters = [self._parameters[name] for name in self._names[group]]
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if not gradients:
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
+        if not parameters:
             return torch.zeros((), device=self._device)
-        norm = nn.utils.get_total_norm(gradients).float()
-        limit = self._spec.groups[group].clip
-        if limit is not None:
-            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+        norm = _norm(parameters)
+        wanted = self._spec.groups[group]
+        for part in [parameters] if wanted.clip_by == "group" else [[one] for one in parameters]:
+            if wanted.clip is not None:
+                nn.utils.clip_grads_with_norm_(part, wanted.clip, norm if wanted.clip_by == "group" else _norm(part))
         return norm
 
     def _param_groups(self, kind: str) -> list[dict[str, object]]:
@@ -145,6 +149,7 @@ class Optimisers:
                 "betas": self._spec.groups[group].betas,
                 "eps": self._spec.groups[group].eps,
                 "weight_decay": decay,
+                "decay": decay,
                 "trust": self._spec.groups[group].trust,
             }
             for (group, decay, scale), members in split.items()
@@ -161,3 +166,8 @@ class Optimisers:
                 "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False),
             }
         return {parameter: state for o in self._optimisers for parameter, state in o.state.items()}
+
+
+def _norm(parameters: list[nn.Parameter]) -> Float[Tensor, ""]:
+    """The norm of the gradients together; every parameter has one."""
+    return nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None]).float()

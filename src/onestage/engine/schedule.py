@@ -13,6 +13,7 @@ Momentum (BYOL, arXiv:2006.07733; DINO, arXiv:2104.14294): m(s) = end + (start -
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Annotated, Any, Literal, assert_never
 
@@ -33,11 +34,17 @@ class Cosine:
     """Share of the run's steps: 40 of 1600 epochs are 0.025, whatever the number of steps becomes."""
     start: Annotated[float, Field(ge=0)] = 0.0
     end: Annotated[float, Field(ge=0)] = 0.0
+    over: Annotated[float, Field(ge=1)] = 1.0
+    """How many lengths of the run the cosine takes: one of 1.25 does not reach its end (MSN)."""
     kind: Literal["cosine"] = "cosine"
 
     def scaled(self, factor: float) -> Cosine:
         """The same shape with `start` and `end` multiplied."""
-        return Cosine(warmup=self.warmup, start=self.start * factor, end=self.end * factor)
+        return dataclasses.replace(self, start=self.start * factor, end=self.end * factor)
+
+    def length(self, total: int) -> int:
+        """Over how many steps values run that run over a run of `total`."""
+        return round(self.over * total)
 
     def warmup_steps(self, total: int) -> int:
         """How many of `total` steps warm up."""
@@ -45,7 +52,7 @@ class Cosine:
 
     def at(self, step: int, total: int, peak: float) -> float:
         """The learning rate with which step number `step` (from 0) of `total` is taken."""
-        return warm_cosine(step, total, self.warmup_steps(total), peak, self.start, self.end)
+        return warm_cosine(step, self.length(total), self.warmup_steps(total), peak, self.start, self.end)
 
 
 @spec
@@ -63,6 +70,10 @@ class Multistep:
     def scaled(self, factor: float) -> Multistep:
         """The same shape with `start` multiplied."""
         return Multistep(warmup=self.warmup, drops=self.drops, factor=self.factor, start=self.start * factor)
+
+    def length(self, total: int) -> int:
+        """Over how many steps values run that run over a run of `total`."""
+        return total
 
     def warmup_steps(self, total: int) -> int:
         """How many of `total` steps warm up."""
@@ -109,7 +120,7 @@ def warm_cosine(step: int, total: int, warmup_steps: int, peak: float, start: fl
     """lr(s) of the module's docstring. It stays at `end` after `total`; a lone warm-up step is at `start`."""
     if step < warmup_steps:
         return start + (peak - start) * step / max(warmup_steps - 1, 1)
-    return _half_cosine(step - warmup_steps, total - warmup_steps, peak, end)
+    return half_cosine(step - warmup_steps, total - warmup_steps, peak, end)
 
 
 def value_at(schedule: Constant | CosineTo, step: int, total: int) -> float:
@@ -118,12 +129,13 @@ def value_at(schedule: Constant | CosineTo, step: int, total: int) -> float:
         case Constant():
             return schedule.value
         case CosineTo():
-            return _half_cosine(step, total, schedule.start, schedule.end)
+            return half_cosine(step, total, schedule.start, schedule.end)
         case _:
             assert_never(schedule)
 
 
-def _half_cosine(step: int, total: int, start: float, end: float) -> float:
+def half_cosine(step: int, total: int, start: float, end: float) -> float:
+    """From `start` at step 0 to `end` at step `total` and after it, along half a cosine."""
     if step >= total:
         return end
     return end + (start - end) * (1 + math.cos(math.pi * step / total)) / 2

@@ -6,13 +6,16 @@ follows BEiT (arXiv:2106.08254): a learned vector takes the patch embedding's pl
 
 from __future__ import annotations
 
-from typing import Literal, final
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from onestage.ops import gather_rows
+from onestage.types import Grid
 
 Answer = Literal["rows", "rows and cells"]
 
@@ -60,3 +63,20 @@ class MaskToken(nn.Module):
 def slowed(share: float, module: nn.Module, args: object, embedded: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
     """A forward hook for a patch embedding, once its share is given: the same rows with that share of the gradient."""
     return share * embedded + (1 - share) * embedded.detach()
+
+
+@contextmanager
+def other_grid(backbone: Any, grid: Grid | None) -> Iterator[None]:
+    """While it is open, a timm VisionTransformer takes images of `grid` (None: its own): its patch embedding leaves its
+    rows on that grid, and the positions are resampled to it bicubically."""
+    if grid is None:
+        yield
+        return
+    embed, strict = backbone.patch_embed, getattr(backbone.patch_embed, "strict_img_size", False)
+    hook = embed.register_forward_hook(lambda module, args, rows: rows.unflatten(1, grid))
+    backbone.dynamic_img_size, embed.strict_img_size = True, False
+    try:
+        yield
+    finally:
+        backbone.dynamic_img_size, embed.strict_img_size = False, strict
+        hook.remove()

@@ -21,7 +21,7 @@ from torch import Tensor
 from onestage.distributed import mean
 from onestage.likelihood.average import full_precision, weighted_mean
 from onestage.ops import at_least_fp32
-from onestage.roles import Likelihood
+from onestage.roles import Likelihood, Scheduled
 from onestage.spec import UserError, spec
 from onestage.types import Scope, Target
 
@@ -35,9 +35,17 @@ class Centred:
 
     temperature: Temperature = 0.1
     target_temperature: Temperature = 0.04
+    target_start: Temperature | None = None
+    """The target's temperature at first; from there it runs in a line to `target_temperature`. None: no warm-up."""
+    target_warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The share of the run's steps after which it is there."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Of the centre."""
     kind: Literal["centred"] = "centred"
+
+    def __post_init__(self) -> None:
+        if (self.target_start is None) != (self.target_warmup == 0):
+            raise ValueError("target_start and target_warmup go together: give both, or leave both out")
 
     @property
     def scope(self) -> Scope:
@@ -56,16 +64,18 @@ class Centred:
 
 
 @final
-class CentredLikelihood(Likelihood):
-    """The centre is saved with the run."""
+class CentredLikelihood(Likelihood, Scheduled):
+    """The centre is saved with the run, and how far that is."""
 
     scope: Scope = "sample"
     centre: Tensor
+    progress: Tensor
 
     def __init__(self, wanted: Centred, width: int) -> None:
         super().__init__()
         self.wanted = wanted
         self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("progress", torch.zeros(1))
         self._pending: list[Tensor] = []
 
     def forward(self, guess: Float[Tensor, "b m k"], target: Target) -> Float[Tensor, ""]:
@@ -83,13 +93,25 @@ class CentredLikelihood(Likelihood):
             rows = at_least_fp32(target.rows.detach())
             if torch.is_grad_enabled():
                 self._pending.append(mean(rows.flatten(0, 1).mean(dim=0)))
-            chosen = ((rows - self.centre) / self.wanted.target_temperature).softmax(dim=-1)
+            chosen = ((rows - self.centre) / self.target_temperature()).softmax(dim=-1)
             surprise = -(at_least_fp32(guess) / self.wanted.temperature).log_softmax(dim=-1)
             return weighted_mean((chosen * surprise).sum(dim=-1), target.weight)
 
     def candidates(self, target: Target) -> int:
         """The codes."""
         return target.rows.shape[-1]
+
+    def target_temperature(self) -> Tensor | float:
+        """The target's temperature at this step."""
+        start, end = self.wanted.target_start, self.wanted.target_temperature
+        if start is None:
+            return end
+        return start + (end - start) * (self.progress / self.wanted.target_warmup).clamp_max(1.0)
+
+    @torch.no_grad()
+    def advance(self, progress: float) -> None:
+        """The target's temperature follows the run."""
+        self.progress.fill_(progress)
 
     @torch.no_grad()
     def after_step(self) -> None:

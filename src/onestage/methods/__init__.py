@@ -11,12 +11,25 @@ from onestage.methods import (
     inter_view,
     intra_view,
     masked,
+    multi_crop,
     siamese,
     supervised,
 )
 from onestage.objective import Method
 
-_FAMILIES = (supervised, contrastive, distilled, masked, attentive, coded, intra_view, inter_view, siamese, all_in_one)
+_FAMILIES = (
+    supervised,
+    contrastive,
+    distilled,
+    masked,
+    attentive,
+    coded,
+    intra_view,
+    inter_view,
+    multi_crop,
+    siamese,
+    all_in_one,
+)
 
 METHODS: dict[str, Method] = {row.name: row for family in _FAMILIES for row in family.ROWS}
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import Codes, Mlp
-from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian
-from onestage.methods.settings import JITTER, SOLARISED, VIEWS
+from onestage.encoders import Mlp
+from onestage.likelihood import Boltzmann, CrossCorrelation, Gaussian
+from onestage.methods.settings import VIEWS
 from onestage.objective import Ema, Input, Method, Part, Term, Trained
 from onestage.predictors import MLP, Same
 from onestage.targets import Encoded
-from onestage.views import Colour, Crop, Random
+from onestage.views import Colour, Crop
 
 ONE = {"one": Input(encoder="student", parts={"image": Part(of="view1")})}
 TWO = ONE | {"two": Input(encoder="student", parts={"image": Part(of="view2")})}
@@ -23,7 +23,7 @@ AVERAGE = Encoded(encoder="average", rows="pooled", space="raw")
 _MOCO = Crop(scale=(0.2, 1.0), colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5))
 
 
-def both(likelihood: Boltzmann | Gaussian | Centred, predictor: MLP | Same, weight: float) -> dict[str, Term]:
+def both(likelihood: Boltzmann | Gaussian, predictor: MLP | Same, weight: float) -> dict[str, Term]:
     """Each view explains the average's pooled row of the other, by one predictor."""
     one = Term(
         x="one",
@@ -126,42 +126,4 @@ BARLOW_TWINS = Method(
     projectors={"head": Mlp(hidden=8192, depth=3, out=8192, activation="relu", norm="batch", end="plain")},
 )
 
-DINO = Method(
-    name="dino",
-    cite="DINO, arXiv:2104.14294 sec. 3, with its two global crops and without local ones (its table 8)",
-    encoders={"student": Trained(), "average": Ema(of="student", momentum=0.996, when="after", buffers="own")},
-    views={
-        "view1": Crop(scale=(0.4, 1.0), colour=JITTER),
-        "view2": Crop(scale=(0.4, 1.0), colour=SOLARISED),
-    },
-    inputs=TWO,
-    terms=both(Centred(), Same(), weight=0.5),
-    projectors={"head": Codes()},
-)
-
-_MASKED = Random(ratio=0.3)
-_PATCH = Term(
-    x="one",
-    y="view1",
-    target=Encoded(encoder="average", rows="hidden", space="raw"),
-    predictor=Same(),
-    likelihood=Centred(),
-    weight=0.5,
-    projector="head",
-)
-
-IBOT = Method(
-    name="ibot",
-    cite="iBOT, arXiv:2111.07832 sec. 3, with its two global crops and without local ones (0.3 of the cells are "
-    "hidden, where the paper draws a share from [0.1, 0.5] for every other image)",
-    encoders=DINO.encoders,
-    views=DINO.views,
-    inputs={
-        name: Input(encoder="student", parts={"image": Part(of=view, hide=_MASKED, mode="replace")})
-        for name, view in (("one", "view1"), ("two", "view2"))
-    },
-    terms=DINO.terms | {"patch1": _PATCH, "patch2": dataclasses.replace(_PATCH, x="two", y="view2", shares="patch1")},
-    projectors={"head": Codes(codes=8192, of="both")},
-)
-
-ROWS = (IBOT, DINO, MOCO_V2, DENSECL, MOCO_V3, BYOL, BARLOW_TWINS)
+ROWS = (MOCO_V2, DENSECL, MOCO_V3, BYOL, BARLOW_TWINS)

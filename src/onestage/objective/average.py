@@ -15,13 +15,15 @@ BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, SyncBatchNorm)
 
 
 def momentum(role: Ema, step: int, total: int) -> float:
-    """The EMA momentum committed after optimiser step `step`: a cosine from `momentum` to `end` over the run.
+    """The EMA momentum committed after optimiser step `step`: a cosine or a line from `momentum` to `end`.
 
     An update before the forward pass of step t + 1 sees the same weights as one after the optimiser's step t; it only
     reads its schedule one step later. So both are committed after the step, and a skipped step commits neither.
     """
     reached = step + 1 if role.when == "before" else step
-    progress = min(reached / max(total, 1), 1.0)
+    progress = min(reached / max(total * role.over, 1), 1.0)
+    if role.path == "line":
+        return role.momentum + (role.end - role.momentum) * progress
     return role.end - (role.end - role.momentum) * (math.cos(math.pi * progress) + 1) / 2
 
 

@@ -16,18 +16,19 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
-from onestage.objective.asks import Ask, ask_for, depth_of, depth_read
+from onestage.objective.asks import Ask, ask_for, depth_of
 from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
-from onestage.objective.declare import Ema, Frozen, Input, Method, Term, Trained
+from onestage.objective.declare import Ema, Frozen, Method, Term, Trained
+from onestage.objective.encode import encode
 from onestage.objective.hide import chosen
 from onestage.objective.left_out import drop_terms, given, without_missing
 from onestage.objective.match import nearest
-from onestage.objective.mix import hidden_of, mix, own
+from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, TargetMaker
+from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
@@ -86,7 +87,7 @@ class Objective(nn.Module):
     def represent(self, batch: Batch, answers: dict[Ask, Tokens]) -> Represented:
         """Choose what is hidden by the teachers' answers, encode each input once and each target once, and guess."""
         batch = chosen(self.method, batch, answers, {name: self.encoder(name).grid for name in self.encoders})
-        encoded: dict[str, Tokens] = {}
+        encoded = encode(self.method, self.encoder, batch)
         projected: dict[str, Tokens] = {}
         made: dict[tuple[str, str, str], Tokens] = {}
         guesses: dict[str, Tensor] = {}
@@ -94,8 +95,6 @@ class Objective(nn.Module):
         costs: dict[str, Tensor] = {}
         for name, term in self.method.terms.items():
             key = term.x.partition("/")[0]
-            if key not in encoded:
-                encoded[key] = self._encode(key, batch)
             if term.projector is None:
                 tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
             else:
@@ -128,6 +127,12 @@ class Objective(nn.Module):
                 terms[name] = terms[name] + added
             if name in represented.costs:
                 terms[name] = terms[name] + represented.costs[name].mean()
+        for owner, names in self._sharing():
+            likelihood = self.likelihood(owner)
+            if isinstance(likelihood, Shared):
+                added = likelihood.together([represented.guesses[name] for name in names])
+                seen[f"regulariser/{owner}"] = added.detach()
+                terms |= {name: terms[name] + added for name in names}
         seen |= {f"codes/{name}": predictor.perplexity() for name, predictor in self._committing()}
         return Losses(self.weights.total(terms), terms, seen)
 
@@ -147,7 +152,10 @@ class Objective(nn.Module):
             average(self.encoders[name], self.encoders[role.of], momentum(role, step, total), role.buffers)
         self.projectors.after_step(step, total)
         for name in self.method.terms:
-            self.likelihood(name).after_step()
+            likelihood = self.likelihood(name)
+            likelihood.after_step()
+            if isinstance(likelihood, Scheduled):
+                likelihood.advance((step + 1) / max(total, 1))
             self.target(name).after_step()
         for _, predictor in self._committing():
             predictor.after_step()
@@ -160,6 +168,12 @@ class Objective(nn.Module):
             self.target(name).after_skip()
         for _, predictor in self._committing():
             predictor.after_skip()
+
+    def _sharing(self) -> Iterator[tuple[str, list[str]]]:
+        """The terms that have a likelihood of their own, each with all that use it."""
+        terms = self.method.terms
+        for owner in self.likelihoods:
+            yield owner, [name for name, term in terms.items() if (term.shares or name) == owner]
 
     def _committing(self) -> Iterator[tuple[str, Committing]]:
         """The predictors that have a state."""
@@ -197,26 +211,6 @@ class Objective(nn.Module):
         module = self.targets[term]
         assert isinstance(module, TargetMaker)
         return module
-
-    def _encode(self, name: str, batch: Batch) -> Tokens:
-        asked = self.method.inputs[name]
-        encoder = self.encoder(asked.encoder)
-        if asked.mix is not None:
-            first, second = (batch.views[part.of] for part in asked.parts.values())
-            taken = batch.hidden[name]
-            return encoder({"mixed": Piece(mix(first, second, taken, encoder.grid), owner=_owner(asked, taken))})
-        pieces: dict[str, Piece] = {}
-        depth = depth_read(self.method, name)
-        for key, part in asked.parts.items():
-            if part.of == "text":
-                pieces[key] = Piece(view=None, words=batch.words)
-            elif part.hide is None:
-                pieces[key] = Piece(view=batch.views[part.of], layers=depth)
-            else:
-                hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
-                view = batch.views[part.of]
-                pieces[key] = Piece(view=view, hidden=hidden, hides=count, mode=part.mode, layers=depth)
-        return encoder(pieces)
 
     def _own(self, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
         """What a term sees of its input: everything, or in a mix each sample's own rows of one part."""
@@ -293,8 +287,3 @@ def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
     if term.y == "label":
         return batch.label
     return batch.words.text_id if term.y == "text" and batch.words is not None else None
-
-
-def _owner(asked: Input, taken: Bool[Tensor, "b g"]) -> Bool[Tensor, "b g"] | None:
-    """Which image each row may attend to, where rows attend to their own alone."""
-    return taken if asked.attention == "own" else None

@@ -90,7 +90,10 @@ class Ema:
     of: str
     momentum: float = 0.996
     end: float = 1.0
-    """The momentum runs from `momentum` to `end` along a cosine; equal values keep it constant."""
+    """The momentum runs from `momentum` to `end`; equal values keep it constant."""
+    path: Literal["cosine", "line"] = "cosine"
+    over: Annotated[float, Field(ge=1)] = 1.0
+    """How many lengths of the run the path takes: one of 1.25 does not reach its end (MSN)."""
     when: Literal["before", "after"] = "after"
     """Updated before the forward pass (MoCo, SiameseIM) or after the optimiser's step (BYOL, DINO, data2vec)."""
     buffers: Literal["copy", "average", "own"] = "copy"

@@ -10,6 +10,7 @@ from onestage.objective import Answers, Method
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Teacher
 from onestage.spec import UserError
+from onestage.targets import Table
 from onestage.views import ViewSpec
 
 
@@ -68,12 +69,31 @@ def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec
         if view not in views or not isinstance(model, (Vit, Swin, ClipImage)):
             continue
         if views[view].size not in {None, model.size}:
-            raise UserError(
-                f"method.views.{view}.size: {views[view].size} pixels, but '{encoder}' sees images of "
-                f"{model.size}; leave it empty (null), or change models.{encoder}.size"
-            )
+            _check_size(method, view, encoder, model)
+            continue
         views[view] = dataclasses.replace(views[view], size=model.size)
     return views
+
+
+def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | ClipImage) -> None:
+    """Small crops are of a size of their own: views that are seen whole, and of which the pooled row alone is read."""
+    size = method.views[view].size
+    assert size is not None and model.size is not None
+    terms = [term for term in method.terms.values() if view in {term.y, method.part_of(term).of}]
+    whole = all(
+        method.input_of(term).mix is None
+        and (method.part_of(term).of != view or method.part_of(term).hide is None)
+        and (isinstance(term.target, Table) or term.target.rows == "pooled")
+        for term in terms
+    )
+    resampled = isinstance(model, Vit) and model.arch.startswith("vit_") and model.positions != "relative"
+    if size < model.size and whole and resampled and size % patch_of(model) == 0:
+        return
+    raise UserError(
+        f"method.views.{view}.size: {size} pixels, but '{encoder}' sees images of {model.size}; leave it empty (null), "
+        f"or change models.{encoder}.size (a smaller view has to be filled by patches of {patch_of(model)} pixels, "
+        "seen whole by a vit_* model with learned or sincos positions, and read by its pooled row alone)"
+    )
 
 
 def _seen_by(method: Method) -> list[tuple[str, str]]:

@@ -6,13 +6,12 @@ MoCo v3's encoder and optimiser, and heads, views and averages of their own. Wha
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.methods.siamese import BARLOW_TWINS, BYOL, DENSECL, DINO, IBOT, MOCO_V2, MOCO_V3
+from onestage.methods.siamese import BARLOW_TWINS, BYOL, DENSECL, MOCO_V2, MOCO_V3
 from onestage.objective import Method
 from onestage.pretraining import Recipe
 
@@ -76,53 +75,12 @@ def barlow_twins_b16() -> Recipe:
     return _row("barlow_twins_b16", BARLOW_TWINS)
 
 
-def dino_b16() -> Recipe:
-    """DINO with ViT-B/16 and two global crops (arXiv:2104.14294).
-
-    Data: ImageNet-1K.
-    Command: onestage pretrain dino_b16 --data IMAGENET/train --out runs/dino
-    Expected: less than the 78.2 % linear of its ten local crops, which are not here. Assumed: 400 epochs, batch 1024,
-    lr 7.5e-4 for it, a clip of 0.3 and three epochs of frozen codes, which are known from its ViT-B run's arguments
-    alone. Its weight decay rises from 0.04 to 0.4, its target temperature from 0.04 to 0.07, and it clips tensor by
-    tensor: here decay and temperature stay at the first value, and each group is clipped as a whole.
-    """
-    return _codes("dino_b16", DINO, end=1e-6)
-
-
-def ibot_b16() -> Recipe:
-    """iBOT with ViT-B/16 and two global crops (arXiv:2111.07832).
-
-    Data: ImageNet-1K.
-    Command: onestage pretrain ibot_b16 --data IMAGENET/train --out runs/ibot
-    Expected: less than the 79.5 % linear and 84.0 % fine-tuned of its ten local crops, which are not here. Assumed: as
-    for dino_b16, but lr 7.5e-4 is for a batch of 256; one share of hidden cells for all images.
-    """
-    return _codes("ibot_b16", IBOT, end=2e-6, reference=256)
-
-
-def _codes(name: str, method: Method, end: float, reference: int = 1024) -> Recipe:
-    body = Group(lr=7.5e-4, weight_decay=0.04, clip=0.3)
-    last = dataclasses.replace(body, match=("projectors.trained.*.last",), freeze_until=3 * 1251)
-    return Recipe(
-        name=name,
-        method=method,
-        models={"student": Vit(arch="vit_base_patch16_224", size=224, drop_path=0.1)},
-        batch=1024,
-        epochs=400.0,
-        optimiser=Optimiser(groups={"last": last, "all": body}, reference_batch=reference, rule="linear"),
-        schedule=Cosine(warmup=10 / 400, end=end),
-        precision="fp32",
-    )
-
-
 SIAMESE_ROWS: tuple[Callable[[], Recipe], ...] = (
     moco_v2_b16,
     densecl_b16,
     moco_v3_b16,
     byol_b16,
     barlow_twins_b16,
-    dino_b16,
-    ibot_b16,
 )
 
 

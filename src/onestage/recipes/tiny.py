@@ -14,8 +14,9 @@ from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, 
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
-from onestage.likelihood import Boltzmann, LikelihoodSpec
+from onestage.likelihood import Boltzmann, LikelihoodSpec, Prototypes
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
+from onestage.objective.crops import fewer, is_local
 from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative, Same
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
@@ -47,6 +48,8 @@ PROMPTING = Prompting(width=64, depth=2, heads=2)
 QUANTISED = Quantised(codes=256, values=16, width=64, heads=2)
 OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
+NEAR = dataclasses.replace(OTHER, size=SIZE // 2, scale=(0.2, 0.5))
+"""A small crop, of which two are enough."""
 
 
 def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
@@ -101,7 +104,9 @@ def _gentle(method: Method, with_texts: bool) -> Method:
     whole = Crop(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0)
     mild = Crop(scale=(0.8, 1.0), flip=0.0)
     first = whole if with_texts else mild
-    return dataclasses.replace(method, views={name: OTHER if name == "view2" else first for name in method.views})
+    method = fewer(method, 2, NEAR)
+    views = {name: OTHER if name == "view2" else first for name in method.views if not is_local(name)}
+    return dataclasses.replace(method, views=method.views | views)
 
 
 def _model(method: Method, name: str) -> EncoderSpec:
@@ -162,9 +167,11 @@ def _thin(predictor: PredictorSpec) -> PredictorSpec:
 
 
 def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
-    """A queue that is shorter than the data."""
+    """A queue that is shorter than the data, and few prototypes."""
     if isinstance(likelihood, Boltzmann) and likelihood.over == "queue":
         return dataclasses.replace(likelihood, size=min(likelihood.size, 4096))
+    if isinstance(likelihood, Prototypes):
+        return dataclasses.replace(likelihood, count=min(likelihood.count, 128))
     return likelihood
 
 
