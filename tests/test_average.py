@@ -73,8 +73,8 @@ def test_the_ends_are_the_runs_themselves(alpha: float, runs: tuple[Path, Path],
 
 def test_the_curve_and_its_figure(runs: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "mean"
-    words = "--tasks zero-shot knn --data digits:test --alphas 0.5 0 1 --limit 40 --out".split()
-    assert command(["average", *map(str, runs), *words, str(out)]) == 0
+    asked = ["--tasks", "zero-shot", "knn", "--data", "digits:test", "--alphas", "0.5", "0", "1", "--limit", "40"]
+    assert command(["average", *map(str, runs), *asked, "--out", str(out)]) == 0
     told = json.loads((out / "average.json").read_text())
     assert [(point["alpha"], point["task"]) for point in told["curve"]] == [
         (alpha, task) for alpha in (0.0, 0.5, 1.0) for task in ("zero-shot", "knn")
