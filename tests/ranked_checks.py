@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onestage.distributed import Reducer, agreed, gather, mean, rank, synchronise, told_anywhere, total, world
 from onestage.engine.together import joined
-from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian, Sigmoid, UniGrad
+from onestage.likelihood import Boltzmann, Centred, CrossCorrelation, Gaussian, Prototypes, Sigmoid, UniGrad
 from onestage.likelihood.average import weighted_mean
 from onestage.roles import Likelihood, Regulariser
 from onestage.types import Target
@@ -28,6 +28,7 @@ LIKELIHOODS = {
     **{f"sigmoid/{same}": Sigmoid(same_text=same, bias=-2.0) for same in ("positive", "ignore", "negative")},
     "gaussian": Gaussian(),
     "centred": Centred(),
+    "prototypes": Prototypes(count=7),
     "cross_correlation": CrossCorrelation(off_diagonal=0.1),
     "queue": Boltzmann(over="queue", size=11),
     "unigrad": UniGrad(weight=0.7),

@@ -8,7 +8,7 @@ from typing import Any
 from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.likelihood import Boltzmann, Centred, Gaussian
+from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.objective.crops import fewer
@@ -59,6 +59,8 @@ def lean(method: Method) -> Method:
     for name, term in terms.items():
         if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
             terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
+        if isinstance(term.likelihood, Prototypes):
+            terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, count=24))
     projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, terms=terms, projectors=projectors)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian, Sigmoid
+from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian, Prototypes, Sigmoid
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -87,6 +87,9 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return math.log1p(math.exp(10)) + (BATCH - 1) * math.log1p(math.exp(-10)), 5.0  # a cosine weighs ten
     if isinstance(likelihood, Categorical):
         return math.log(CODES), 0.1
+    if isinstance(likelihood, Prototypes):
+        whole = math.log(likelihood.count)  # a cross-entropy of about that, and an entropy that lacks less than that
+        return 1.5 * whole, 0.6 * whole
     if isinstance(likelihood, Centred):
         return math.log(32), 1.6  # over the codes of a lean row, whose cosines have a deviation of 1 / 16
     if likelihood.form == "cosine":

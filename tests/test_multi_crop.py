@@ -189,11 +189,11 @@ def test_a_view_of_its_own_size_is_small_whole_and_read_by_its_pooled_row() -> N
 
 @pytest.mark.parametrize("row", MULTI_CROP_ROWS)
 def test_two_steps_at_full_width(row: Callable[[], Recipe]) -> None:
-    """The codes stay as they were drawn in the first epoch; everything else moves. Two local crops stand for ten."""
+    """Codes stay as they were drawn in the first epoch; everything else moves. Two local crops stand for ten."""
     made = row()
     few = dataclasses.replace(made, method=fewer(made.method, 2))
     done, still = steps(few)
-    assert still == ["projectors.trained.head.last"] and len(done) == 2
+    assert still == ([] if made.method.name == "msn" else ["projectors.trained.head.last"]) and len(done) == 2
 
 
 def test_the_numbers_of_the_paper() -> None:

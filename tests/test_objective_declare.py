@@ -68,6 +68,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "byol": average,
         "ibot": "stop gradient + centring",
         "dino": "stop gradient + centring",
+        "msn": "stop gradient + me-max",
         "barlow_twins": "decorrelation",
         "data2vec": average,
     }

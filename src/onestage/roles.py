@@ -194,6 +194,15 @@ class Likelihood(nn.Module, Stateful, ABC):
         bounds the mutual information from below, in nats."""
 
 
+class Shared(Likelihood, ABC):
+    """A likelihood with a cost of all the terms that share it, beside that of each."""
+
+    @abstractmethod
+    def together(self, guesses: Sequence[Float[Tensor, "b m k"]]) -> Float[Tensor, ""]:
+        """The cost of the guesses of all those terms at once; it is added to each of them, so that it weighs what they
+        weigh together."""
+
+
 class Regulariser(nn.Module, ABC):
     """What is added to a term's loss to keep the entropy of its targets up where its likelihood does not."""
 

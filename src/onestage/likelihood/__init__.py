@@ -13,13 +13,14 @@ from onestage.likelihood.contrast import BatchLikelihood
 from onestage.likelihood.correlation import CorrelationLikelihood, CrossCorrelation
 from onestage.likelihood.decorrelate import Decorrelation, UniGrad
 from onestage.likelihood.gaussian import Gaussian, GaussianLikelihood
+from onestage.likelihood.prototypes import Prototypes, PrototypesLikelihood
 from onestage.likelihood.queue import QueueLikelihood
 from onestage.likelihood.sigmoid import Sigmoid, SigmoidLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
 LikelihoodSpec = Annotated[
-    Gaussian | Boltzmann | Sigmoid | Centred | CrossCorrelation | Categorical, Discriminator("kind")
+    Gaussian | Boltzmann | Sigmoid | Centred | Prototypes | CrossCorrelation | Categorical, Discriminator("kind")
 ]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
@@ -37,6 +38,8 @@ __all__ = [
     "Gaussian",
     "GaussianLikelihood",
     "LikelihoodSpec",
+    "Prototypes",
+    "PrototypesLikelihood",
     "QueueLikelihood",
     "RegulariserSpec",
     "Sigmoid",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import Codes
-from onestage.likelihood import Centred
+from onestage.encoders import Codes, Mlp
+from onestage.likelihood import Centred, Prototypes
 from onestage.methods.settings import JITTER, SOLARISED
 from onestage.methods.siamese import AVERAGE, TWO
 from onestage.objective import Ema, Input, Method, Part, Term, Trained
@@ -16,7 +16,7 @@ from onestage.objective import EncoderRole as Role
 from onestage.objective.crops import local_inputs, local_views, pairs
 from onestage.predictors import Same
 from onestage.targets import Encoded
-from onestage.views import Crop, Random
+from onestage.views import Colour, Crop, Random
 from onestage.views import ViewSpec as View
 
 GLOBALS = ("view1", "view2")
@@ -76,7 +76,27 @@ _PATCH = dataclasses.replace(
     _CODES, y="view1", target=Encoded(encoder="average", rows="hidden", space="raw"), weight=0.5
 )
 
+_ANCHOR = Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5)
+_ANCHORED = Crop(scale=(0.3, 1.0), colour=_ANCHOR)
+_ANCHORS = {
+    "masked": Input(encoder="student", parts={"image": Part(of="view2", hide=Random(ratio=0.15), mode="drop")})
+} | local_inputs(10)
+
+MSN = Method(
+    name="msn",
+    cite="MSN, arXiv:2204.07141 sec. 3 (each image has its own hidden cells, where the released code has one choice "
+    "for a batch; batch norm of the head sees each anchor by itself, where that sees all eleven at once)",
+    encoders={
+        "student": Trained(),
+        "average": Ema(of="student", momentum=0.996, path="line", over=1.25, when="after", buffers="own"),
+    },
+    views={"view1": _ANCHORED, "view2": _ANCHORED} | local_views(10, Crop(size=96, scale=(0.05, 0.3), colour=_ANCHOR)),
+    inputs=_ANCHORS,
+    terms=pairs(_ANCHORS, ("view1",), dataclasses.replace(_CODES, likelihood=Prototypes())),
+    projectors={"head": Mlp(hidden=2048, depth=3, out=256, norm="batch")},
+)
+
 DINO = dino(8, split=0.4)
 IBOT = ibot(10, split=0.32)
 
-ROWS = (IBOT, DINO)
+ROWS = (IBOT, DINO, MSN)

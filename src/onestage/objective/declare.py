@@ -105,7 +105,8 @@ def regulariser(method: Method, term: Term) -> str:
     if term.likelihood.kind == "cross_correlation":
         return "decorrelation"
     explicit = "" if term.regulariser is None else " + decorrelation"
-    explicit = " + centring" if term.likelihood.kind == "centred" else explicit
+    kinds = {"centred": " + centring", "prototypes": " + me-max"}
+    explicit = kinds.get(term.likelihood.kind, explicit)
     if isinstance(term.target, Encoded):
         trained = isinstance(method.encoders[term.target.encoder], Trained)
         return "none" if trained else f"stop gradient{explicit}"

@@ -28,7 +28,7 @@ from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, TargetMaker
+from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
 
@@ -129,6 +129,12 @@ class Objective(nn.Module):
                 terms[name] = terms[name] + added
             if name in represented.costs:
                 terms[name] = terms[name] + represented.costs[name].mean()
+        for owner, names in self._sharing():
+            likelihood = self.likelihood(owner)
+            if isinstance(likelihood, Shared):
+                added = likelihood.together([represented.guesses[name] for name in names])
+                seen[f"regulariser/{owner}"] = added.detach()
+                terms |= {name: terms[name] + added for name in names}
         seen |= {f"codes/{name}": predictor.perplexity() for name, predictor in self._committing()}
         return Losses(self.weights.total(terms), terms, seen)
 
@@ -164,6 +170,12 @@ class Objective(nn.Module):
             self.target(name).after_skip()
         for _, predictor in self._committing():
             predictor.after_skip()
+
+    def _sharing(self) -> Iterator[tuple[str, list[str]]]:
+        """The terms that have a likelihood of their own, each with all that use it."""
+        terms = self.method.terms
+        for owner in self.likelihoods:
+            yield owner, [name for name, term in terms.items() if (term.shares or name) == owner]
 
     def _committing(self) -> Iterator[tuple[str, Committing]]:
         """The predictors that have a state."""

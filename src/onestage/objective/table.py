@@ -70,4 +70,6 @@ def _likelihood(term: Term) -> str:
         return "categorical"
     if likelihood.kind == "centred":
         return "Boltzmann (codes)"
+    if likelihood.kind == "prototypes":
+        return "Boltzmann (prototypes)"
     return f"Gaussian ({likelihood.form})" if likelihood.kind == "gaussian" else f"Boltzmann ({likelihood.over})"

@@ -14,7 +14,7 @@ from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, 
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
-from onestage.likelihood import Boltzmann, LikelihoodSpec
+from onestage.likelihood import Boltzmann, LikelihoodSpec, Prototypes
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.objective.crops import fewer, is_local
 from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative, Same
@@ -167,9 +167,11 @@ def _thin(predictor: PredictorSpec) -> PredictorSpec:
 
 
 def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
-    """A queue that is shorter than the data."""
+    """A queue that is shorter than the data, and few prototypes."""
     if isinstance(likelihood, Boltzmann) and likelihood.over == "queue":
         return dataclasses.replace(likelihood, size=min(likelihood.size, 4096))
+    if isinstance(likelihood, Prototypes):
+        return dataclasses.replace(likelihood, count=min(likelihood.count, 128))
     return likelihood
 
 
