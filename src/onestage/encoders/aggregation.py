@@ -1,8 +1,8 @@
 """BEiT v2's patch aggregation (arXiv:2208.06366, sec. 3.2; microsoft/unilm, beit2): what makes the class token sum up.
 
 Cells as they leave an early block meet the class token as it leaves the last one, and a few more blocks let the cells
-read it. Whatever these cells then tell of what is hidden, the class token has to carry. The blocks see the encoder's own
-relative positions, its final norm follows them, and both are shared: nothing but the blocks is new.
+read it. Whatever these cells then tell of what is hidden, the class token has to carry. The blocks see the encoder's
+own relative positions, its final norm follows them, and both are shared: nothing but the blocks is new.
 """
 
 from __future__ import annotations

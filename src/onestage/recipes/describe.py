@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onestage.data import KINDS
 from onestage.encoders import ClipText
-from onestage.objective import COLUMNS, depth_read, Frozen, Method, Trained, term_rows, verified_by
+from onestage.objective import COLUMNS, Frozen, Method, Trained, depth_read, term_rows, verified_by
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.spec import fields_of, to_yaml
