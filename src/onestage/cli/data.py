@@ -79,8 +79,7 @@ class Data(Verb):
             raise UserError("data pack: --out DIR is missing, the folder of the shards")
         packed = api.data_pack(self.source, out=self.out, size=self.size, shard_mb=self.shard_mb, workers=self.workers)
         lost = f"; {packed.bad} are bad, listed in {self.out}/quarantine.jsonl" if packed.bad else ""
-        left = f"; shards do not hold their {' and '.join(packed.left_out)}" if packed.left_out else ""
-        print(f"{packed.samples} samples in {packed.shards} shards in {self.out}{lost}{left}")
+        print(f"{packed.samples} samples in {packed.shards} shards in {self.out}{lost}")
         return 0
 
     def _cut(self) -> int:

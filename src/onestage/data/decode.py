@@ -211,6 +211,11 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def class_numbers(path: Path) -> np.ndarray:
+    """As `numbers_in`, of a file."""
+    return numbers_in(File(path).read())
+
+
+def numbers_in(content: bytes) -> np.ndarray:
     """A grey or palette picture as the numbers that are written in it, not as the colours they are shown in.
 
     Returns:
@@ -219,7 +224,7 @@ def class_numbers(path: Path) -> np.ndarray:
     Raises:
         BadSample: when it does not decode, has colours, or numbers above 255.
     """
-    with opened(File(path).read()) as image:
+    with opened(content) as image:
         if image.mode not in _NUMBERED and not image.mode.startswith("I"):
             raise BadSample(
                 f"its pixels are colours ({image.mode}), not class numbers: a mask is grey or has a palette"

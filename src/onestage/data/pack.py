@@ -7,7 +7,6 @@ often the packing was interrupted.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import os
@@ -15,28 +14,24 @@ import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
-from PIL import Image
 
-from onestage.data.decode import Stored, opened
 from onestage.data.parallel import in_processes
 from onestage.data.quarantine import Quarantine
+from onestage.data.shard_about import write_about
 from onestage.data.shard_scan import index_shard
+from onestage.data.shard_write import members_of
 from onestage.data.shards import CLASSES, indexes_of
-from onestage.roles import BadSample, Sample, Source
+from onestage.roles import BadSample, Source
 from onestage.spec import UserError
 from onestage.storage import write_atomic
 
 PLAN = "pack.json"
 QUARANTINE = "quarantine.jsonl"
-QUALITY = 92
-"""Of the JPEGs that are written where pictures are resized."""
 PROBED = 64
 """Samples whose size is looked at for the plan."""
-_KINDS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "PPM": "ppm"}
-_HELD = {"key", "picture", "texts", "label", "boxes", "box_labels", "box_crowds", "questions"}
 
 
 @final
@@ -47,8 +42,6 @@ class Packed(NamedTuple):
     samples: int
     """All of the source, the bad ones among them."""
     bad: int
-    left_out: tuple[str, ...]
-    """What samples have and shards do not hold, such as masks."""
 
 
 class _Plan(NamedTuple):
@@ -80,6 +73,7 @@ def pack(
     plan = _planned(source, out, size, megabytes)
     if any("\n" in name for name in source.classes):
         raise UserError(f"{source.name}: a class has a line's end in its name; {CLASSES} holds one name a line")
+    write_about(out, source)
     if source.classes:
         write_atomic(out / CLASSES, "".join(f"{name}\n" for name in source.classes))
     quarantine = out / QUARANTINE
@@ -92,7 +86,7 @@ def pack(
     indexes_of([_path(out, shard) for shard in range(plan.shards)])  # killed before an index, it left a shard alone
     for left in out.glob(".*.tmp"):
         left.unlink(missing_ok=True)
-    return Packed(plan.shards, plan.samples, Quarantine(quarantine).count(), _left_out(source))
+    return Packed(plan.shards, plan.samples, Quarantine(quarantine).count())
 
 
 def _planned(source: Source, out: Path, size: int | None, megabytes: float) -> _Plan:
@@ -136,23 +130,10 @@ def _mean_bytes(source: Source, size: int | None) -> float:
     found = []
     for index in range(0, len(source), step)[:PROBED]:
         try:
-            found.append(sum(len(content) + 1024 for content in _members(source[index], size).values()))
+            found.append(sum(len(content) + 1024 for content in members_of(source[index], size).values()))
         except BadSample:
             continue
     return float(np.mean(found)) if found else 1e5
-
-
-def _left_out(source: Source) -> tuple[str, ...]:
-    """Fields that samples spread over the source have, and that shards do not hold."""
-    found: set[str] = set()
-    for index in range(0, len(source), max(len(source) // PROBED, 1)):
-        try:
-            sample = source[index]
-        except BadSample:
-            continue
-        names = (field.name for field in dataclasses.fields(sample))
-        found |= {name for name in names if name not in _HELD and getattr(sample, name) not in (None, (), "", {})}
-    return tuple(sorted(found))
 
 
 def _path(out: Path, shard: int) -> Path:
@@ -183,7 +164,7 @@ def _add(tar: tarfile.TarFile, source: Source, index: int, size: int | None, qua
     try:
         sample = source[index]
         key = sample.key
-        members = _members(sample, size)
+        members = members_of(sample, size)
     except BadSample as error:
         quarantine.note(source.name, key, str(error))
         return False
@@ -192,49 +173,3 @@ def _add(tar: tarfile.TarFile, source: Source, index: int, size: int | None, qua
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
     return True
-
-
-def _members(sample: Sample, size: int | None) -> dict[str, bytes]:
-    """Kinds and contents of a sample's members.
-
-    Raises:
-        BadSample: when its picture does not decode.
-    """
-    kind, content, scale = _picture(sample, size)
-    told: dict[str, Any] = {"key": sample.key}
-    if len(sample.texts) > 1:
-        told["texts"] = list(sample.texts)
-    if sample.boxes:
-        told |= {"boxes": [[side * scale for side in box] for box in sample.boxes]}
-    if sample.box_labels:
-        told["box_labels"] = list(sample.box_labels)
-    if sample.box_crowds:
-        told["box_crowds"] = list(sample.box_crowds)
-    if sample.questions:
-        told["questions"] = [[text, list(answers), key] for text, answers, key in sample.questions]
-    members = {kind: content}
-    if sample.texts:
-        members["txt"] = sample.texts[0].encode("utf-8", "replace")
-    if sample.label is not None:
-        members["cls"] = str(sample.label).encode()
-    return members | {"json": json.dumps(told).encode()}
-
-
-def _picture(sample: Sample, size: int | None) -> tuple[str, bytes, float]:
-    """Kind, bytes and scale of a picture: the file as it is, unless it is to be smaller or is none."""
-    width, height = sample.picture.size
-    smaller = size is not None and min(width, height) > size
-    if isinstance(sample.picture, Stored) and not smaller:
-        content = sample.picture.encoded()
-        sample.picture.decode()  # what does not decode to its end is not packed
-        with opened(content) as image:
-            return _KINDS.get(str(image.format), "jpg"), content, 1.0
-    image = Image.fromarray(sample.picture.decode())
-    coded, scale = io.BytesIO(), 1.0
-    if smaller and size is not None:
-        scale = size / min(width, height)
-        shape = (size, max(round(height * scale), size)) if width < height else (max(round(width * scale), size), size)
-        image.resize(shape, Image.Resampling.BICUBIC).save(coded, "JPEG", quality=QUALITY)
-        return "jpg", coded.getvalue(), scale
-    image.save(coded, "PNG")
-    return "png", coded.getvalue(), scale

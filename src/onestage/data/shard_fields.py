@@ -1,18 +1,23 @@
 """What the text members of a sample in a shard say: its texts, class, boxes and questions.
 
 `txt` is a text, `cls` a class's number or name, `json` may have `texts` (a list) or `text`, `label`, and what
-`onestage data pack` writes: `boxes` as (left, top, right, bottom) in pixels, `box_labels`, `box_crowds`, and
-`questions`, each a text, its answer or a list of them, and its key where it has one.
+`onestage data pack` writes: `boxes` as (left, top, right, bottom) in pixels, `box_labels`, `box_crowds`, `box_areas`,
+`keypoints` (for each box a list of x, y and 0, 1 or 2), `questions`, each a text, its answer or a list of them, and its
+key where it has one, `statement` (a text and the number of its verdict, or null) and `times`, those of a clip's frames.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import Any
 
 from onestage.data.keys import TEXTS, Keys
-from onestage.sample import Question
+from onestage.sample import Question, Sample, Statement
 
+_FIELDS = frozenset({"boxes", "questions", "statement"})
+"""Without boxes there is nothing else of theirs."""
 MAX_FIELD = 1 << 20
 """Bytes of a text, a JSON or a class; larger ones are not read."""
 
@@ -59,6 +64,22 @@ def label_of(content: bytes | None, given: Any) -> str | None:
     return str(told) if usable and "\n" not in str(told) else None
 
 
+def with_fields(sample: Sample, given: Any) -> Sample:
+    """A sample with what its JSON says beside texts and class."""
+    if not isinstance(given, dict) or _FIELDS.isdisjoint(given):
+        return sample
+    return replace(
+        sample,
+        boxes=boxes_of(given),
+        box_labels=box_labels_of(given),
+        box_crowds=box_crowds_of(given),
+        box_areas=box_areas_of(given),
+        keypoints=keypoints_of(given),
+        questions=questions_of(given),
+        statement=statement_of(given),
+    )
+
+
 def boxes_of(given: Any) -> tuple[tuple[float, float, float, float], ...]:
     """Boxes in pixels; none where they are not all four numbers."""
     rows = _listed(given, "boxes")
@@ -76,6 +97,36 @@ def box_crowds_of(given: Any) -> tuple[bool, ...]:
     """Whether each is a crowd; none where that is not told of all of them."""
     rows = _listed(given, "box_crowds")
     return tuple(rows) if all(isinstance(row, bool) for row in rows) else ()
+
+
+def box_areas_of(given: Any) -> tuple[float, ...]:
+    """Their areas in pixels; none where they are not all numbers."""
+    rows = _listed(given, "box_areas")
+    return tuple(map(float, rows)) if all(map(_is_number, rows)) else ()
+
+
+def keypoints_of(given: Any) -> tuple[tuple[tuple[float, float, int], ...], ...]:
+    """The points of each box; none where one is not as it should be."""
+    rows = _listed(given, "keypoints")
+    if not all(isinstance(row, list) and all(map(_is_point, row)) for row in rows):
+        return ()
+    return tuple(tuple((float(x), float(y), int(seen)) for x, y, seen in row) for row in rows)
+
+
+def statement_of(given: Any) -> Statement | None:
+    """A statement and its verdict."""
+    match _listed(given, "statement"):
+        case [str(text), None]:
+            return Statement(text, None)
+        case [str(text), int(verdict)]:
+            return Statement(text, verdict)
+    return None
+
+
+def times_of(given: Any) -> tuple[float, ...]:
+    """Times of a clip's frames in seconds."""
+    rows = _listed(given, "times")
+    return tuple(map(float, rows)) if all(map(_is_number, rows)) else ()
 
 
 def questions_of(given: Any) -> tuple[Question, ...]:
@@ -100,4 +151,8 @@ def _listed(given: Any, name: str) -> list[Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    return type(value) is int or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_point(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)) and value[2] in {0, 1, 2}

@@ -1,8 +1,9 @@
 """Tar shards in WebDataset's format as a source: random access by the index of each shard, not streaming.
 
 Of a sample's members, the first that is an image is its picture, `txt` its text (or what its `json` lists), `cls` its
-class. No other kind is read, so nothing that a shard brings can run. What cannot be read of a shard is a sample of
-its own that is always bad: so it ends in the quarantine, like everything else that is lost.
+class; `shard_members.py` says what is its mask, clip and so on. No other kind is read, so nothing that a shard brings
+can run. What cannot be read of a shard is a sample of its own that is always bad: so it ends in the quarantine, like
+everything else that is lost.
 """
 
 from __future__ import annotations
@@ -22,18 +23,10 @@ import numpy as np
 from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored, Unusable
 from onestage.data.keys import USUAL, Keys, no_key
 from onestage.data.patterns import files_named
-from onestage.data.shard_fields import (
-    MAX_FIELD,
-    box_crowds_of,
-    box_labels_of,
-    boxes_of,
-    label_of,
-    parsed,
-    questions_of,
-    renamed,
-    texts_of,
-)
+from onestage.data.shard_about import read_about
+from onestage.data.shard_fields import MAX_FIELD, label_of, parsed, renamed, texts_of, with_fields
 from onestage.data.shard_index import Index, read_index
+from onestage.data.shard_members import is_special, with_members
 from onestage.data.shard_scan import checked, in_order, index_shard
 from onestage.data.tar import Member
 from onestage.roles import BadSample, Picture, Sample, Source
@@ -130,6 +123,9 @@ class Shards(Source):
         self._opened = Opened()
         self.classes, self._numbers = labels if keys.label is None else self._labelled()
         self.has_labels = bool(self.classes)
+        self.about = read_about(self.paths[0].parent)
+        for what, told in self.about.items():
+            setattr(self, what, told)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -147,16 +143,14 @@ class Shards(Source):
         named = None if label < 0 else own.classes[label]
         if self.keys.label is not None:
             named = label_of(self._field(shard, found.get(self.keys.label)), given)
-        return Sample(
+        plain = Sample(
             key=f"{own.shard}/{own.stem(sample)}",
             picture=self._picture(shard, found),
             texts=texts_of(self._field(shard, found.get(self.keys.text or "txt")), given) if self.has_texts else (),
             label=None if named is None else self._numbers[named],
-            boxes=boxes_of(given),
-            box_labels=box_labels_of(given),
-            box_crowds=box_crowds_of(given),
-            questions=questions_of(given),
         )
+        special = {kind: self._stored(shard, member) for kind, member in found.items() if is_special(kind)}
+        return with_members(with_fields(plain, given), special, given)
 
     def sums(self, index: int) -> Iterator[tuple[str, int, int]]:
         """Name, crc32 by the index, and crc32 as it is, of every member of a sample; none where it is damage.
@@ -179,6 +173,7 @@ class Shards(Source):
             digest.update(repr(self.keys).encode() if any(self.keys) else b"")
             for column in (index.stems, index.ends, index.first, index.kind, index.offset, index.size, index.crc32):
                 digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update(repr(self.about).encode() if self.about else b"")
         return digest.hexdigest()[:32]
 
     def _place(self, index: int) -> tuple[int, int]:
@@ -189,11 +184,15 @@ class Shards(Source):
         return shard, index - int(self._starts[shard])
 
     def _picture(self, shard: int, found: dict[str, int]) -> Picture:
-        index = self.indexes[shard]
         for kind, member in found.items():
-            if f".{kind.rpartition('.')[2]}" in EXTENSIONS and self.keys.image in (None, kind):
-                return InShard(self._opened, self.paths[shard], int(index.offset[member]), int(index.size[member]))
+            usual = f".{kind.rpartition('.')[2]}" in EXTENSIONS and not is_special(kind)
+            if kind == self.keys.image or (self.keys.image is None and usual):
+                return self._stored(shard, member)
         return Unusable(f"it has no picture (its members: {', '.join(found)})")
+
+    def _stored(self, shard: int, member: int) -> InShard:
+        index = self.indexes[shard]
+        return InShard(self._opened, self.paths[shard], int(index.offset[member]), int(index.size[member]))
 
     def _members(self, index: int) -> tuple[int, dict[str, int]]:
         """The shard of a sample, and its members by kind; none where it is damage."""

@@ -6,6 +6,7 @@ what else to open.
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from onestage.data.decode import EXTENSIONS, MAX_PIXELS, File
+from onestage.data.decode import EXTENSIONS, MAX_PIXELS, File, Stored
 from onestage.data.listing import ending
 from onestage.sample import BadSample, Clip, Picture
 from onestage.spec import UserError
@@ -51,9 +52,9 @@ class Shown(NamedTuple):
 
 @final
 class VideoFile(Clip):
-    """A span of a video file; without one, all of it."""
+    """A span of a video, which is a file or a member of a shard; without one, all of it."""
 
-    def __init__(self, path: Path, start: float = 0.0, stop: float = math.inf) -> None:
+    def __init__(self, path: Path | Stored, start: float = 0.0, stop: float = math.inf) -> None:
         self.path, self.start, self.stop = path, start, stop
 
     def middle(self) -> float:
@@ -96,7 +97,7 @@ class VideoFile(Clip):
         Raises:
             BadSample: when the file does not decode, or ends before the last time.
         """
-        _checked(times)
+        checked_times(times)
         found: list[np.ndarray] = []
         with opened(self.path) as (container, stream):
             for shown in _shown(container, stream, times):
@@ -133,18 +134,12 @@ class FrameFolder(Clip):
         Raises:
             BadSample: when one does not decode, or has another size than the others.
         """
-        _checked(times)
+        checked_times(times)
         files = self._files()
         if times[-1] * self.rate > len(files) + GONE * self.rate:
             raise BadSample(f"ends at {len(files) / self.rate:g} s, before {times[-1]:g} s")
-        found: list[np.ndarray] = []
-        for time in times:
-            number = min(int(time * self.rate + CLOSE), len(files) - 1)
-            picture = Image.fromarray(File(self.path / files[number]).decode())
-            found.append(np.asarray(picture.resize(_shape(picture.width, picture.height, short), Image.Resampling.BOX)))
-            if found[0].nbytes * len(times) > MAX_BYTES or found[0].shape != found[-1].shape:
-                raise BadSample(f"{len(times)} frames of {found[-1].shape} pixels are too many, or of several sizes")
-        return np.stack(found)
+        numbers = [min(int(time * self.rate + CLOSE), len(files) - 1) for time in times]
+        return stacked([File(self.path / files[number]) for number in numbers], short)
 
     def _files(self) -> list[str]:
         try:
@@ -187,9 +182,24 @@ class MiddleFrame(Picture):
         return self._pixels
 
 
+def stacked(pictures: Sequence[Picture], short: int | None) -> UInt8[np.ndarray, "frames height width 3"]:
+    """Pictures as the frames of a clip.
+
+    Raises:
+        BadSample: when one does not decode, or has another size than the others.
+    """
+    found: list[np.ndarray] = []
+    for one in pictures:
+        picture = Image.fromarray(one.decode())
+        found.append(np.asarray(picture.resize(_shape(picture.width, picture.height, short), Image.Resampling.BOX)))
+        if found[0].nbytes * len(pictures) > MAX_BYTES or found[0].shape != found[-1].shape:
+            raise BadSample(f"{len(pictures)} frames of {found[-1].shape} pixels are too many, or of several sizes")
+    return np.stack(found)
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its first stream of pictures. What goes wrong with it inside the block is a bad sample.
+def opened(path: Path | Stored) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """A video and its first stream of pictures. What goes wrong with it inside the block is a bad sample.
 
     Raises:
         UserError: when PyAV is not installed.
@@ -199,7 +209,8 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     except ImportError:
         raise UserError("videos are decoded by PyAV, which is not installed: pip install 'onestage[video]'") from None
     try:
-        with av.open(str(path), options=OPTIONS) as container:
+        place = str(path) if isinstance(path, Path) else io.BytesIO(path.read())
+        with av.open(place, mode="r", options=OPTIONS) as container:
             if not container.streams.video:
                 raise BadSample("has no pictures")
             stream = container.streams.video[0]
@@ -209,10 +220,12 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
                 raise BadSample(f"{stream.width} x {stream.height} pixels, more than {MAX_PIXELS}")
             yield container, stream
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise BadSample(f"{path.name}: no video that can be read ({' '.join(str(error).split())[:120]})") from None
+        name = path.name if isinstance(path, Path) else "its clip"
+        raise BadSample(f"{name}: no video that can be read ({' '.join(str(error).split())[:120]})") from None
 
 
-def _checked(times: Sequence[float]) -> None:
+def checked_times(times: Sequence[float]) -> None:
+    """Refuse times that no clip can be decoded at: a mistake of ours, so a `ValueError`."""
     if not 0 < len(times) <= MAX_FRAMES or list(times) != sorted(times) or not all(map(math.isfinite, times)):
         raise ValueError(f"{len(times)} times; expected 1 to {MAX_FRAMES}, in order")
 

@@ -23,8 +23,9 @@ _SUB_LN = ("mlp.fc1", "mlp.fc2", "attn.proj", "attn.v_proj")
 
 
 @torch.no_grad()
-def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float = 0.02) -> None:
-    """Initialise a timm ViT or EVA-02 in place; `std` is the deviation of `beit`'s normal."""
+def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float = 0.02, before: int = 0) -> None:
+    """Initialise a timm ViT or EVA-02 in place; `std` is the deviation of `beit`'s normal, and `before` how many blocks
+    stand before its own."""
     if how == "timm":
         return
     for name, module in backbone.named_modules():
@@ -38,7 +39,7 @@ def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float 
         if name in {"cls_token", "reg_token", "pos_embed"}:
             _tokens(parameter, how, std)
         elif parameter.ndim == 2 and ".blocks." in f".{name}":
-            parameter.mul_(_branch_factor(name, how, depth))
+            parameter.mul_(_branch_factor(name, how, depth, before))
 
 
 def fix_positions(positions: nn.Parameter, grid: Grid, prefix: int) -> None:
@@ -74,10 +75,10 @@ def _tokens(parameter: Tensor, how: Initialisation, std: float) -> None:
         nn.init.trunc_normal_(parameter, std=std, a=-std, b=std)
 
 
-def _branch_factor(name: str, how: Initialisation, depth: int) -> float:
+def _branch_factor(name: str, how: Initialisation, depth: int, before: int) -> float:
     if how == "eva02":
         return math.sqrt(math.log(2 * depth)) if any(part in name for part in _SUB_LN) else 1.0
     if how == "beit" and name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
-        block = int(name.split("blocks.")[1].split(".")[0])
+        block = before + int(name.split("blocks.")[1].split(".")[0])
         return 1 / math.sqrt(2 * (block + 1))
     return 1.0

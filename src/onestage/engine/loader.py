@@ -32,7 +32,7 @@ from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_di
 from onestage.types import Batch, Grid, Words
 
 GRACE = 30
-AT_ONCE = 16
+AT_ONCE = 32
 """Samples that are read and planned before the first of them is decoded: what Python does for one and what the decoder
 does for one throw each other out of the processor's caches, so each works on several."""
 
