@@ -26,7 +26,7 @@ LOOP_LINES = {"run_loop": 80}
 """The one function that may be longer: the training loop, which reads best from top to bottom."""
 
 HEAVY = ("torch", "torchvision", "timm", "open_clip", "matplotlib", "sklearn", "pandas")
-VERBS = ("pretrain", "evaluate", "show", "check", "ls", "cp", "report", "resume")
+VERBS = ("pretrain", "evaluate", "average", "show", "check", "ls", "cp", "report", "resume")
 
 
 def name(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onestage.api import (
+        average,
         check,
         cp,
         data_check,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "average",
     "check",
     "cp",
     "data_check",

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import onestage
 from onestage import pretraining
 from onestage import recipes as named
+from onestage.api_average import average as average
 from onestage.api_data import data_check as data_check
 from onestage.api_data import data_cut as data_cut
 from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
 from onestage.api_data import data_show as data_show
+from onestage.api_evaluate import bank_of, folder_for, known_task, options_of
 from onestage.api_given import Given, make_chain, refuse_for_chain, runs_of
 from onestage.api_given import make_recipe as make_recipe
 from onestage.api_teachers import plan as plan
@@ -32,10 +34,9 @@ from onestage.pretraining import check_recipe, pictures_of
 from onestage.pretraining.seeds import parse_seeds, start_seeds
 from onestage.recipes import chains, describe
 from onestage.recipes.chains import chain_line, chain_text
-from onestage.roles import Source
-from onestage.spec import UserError, from_plain, suggest, to_yaml
+from onestage.spec import UserError, from_plain, to_yaml
 from onestage.storage import write_atomic
-from onestage.teachers import COLUMNS, NO_RUNS, REFERENCES, TABLE, AnyTeacher, load, load_random, parse_run
+from onestage.teachers import COLUMNS, REFERENCES, TABLE, load, load_random
 
 
 def ls(
@@ -75,7 +76,7 @@ def cp(recipe: Given, file: str | Path) -> Path:
     if path.exists():
         raise UserError(f"{path}: exists already; nothing is overwritten. Choose another name.")
     text = to_yaml(chains.chain(str(recipe)) if chains.is_named(str(recipe)) else make_recipe(recipe))
-    _folder_for(path)
+    folder_for(path)
     write_atomic(path, text)
     return path
 
@@ -167,17 +168,15 @@ def evaluate(
     Raises:
         UserError: for an unknown task, a model or data that cannot be used, or a file that cannot be written.
     """
-    if task not in EVALUATIONS:
-        known = list(EVALUATIONS)
-        raise UserError(f"there is no evaluation '{task}'{suggest(task, known)} (known: {', '.join(known)})")
+    known_task(task)
     if json is not None:
-        _folder_for(Path(json))
+        folder_for(Path(json))
     began = time.monotonic()
     reference = str(model)
     frozen = load(reference) if baseline == "none" else load_random(reference, seed=0)
     source = open_source(data)
-    bank = _bank(task, reference, frozen, train)
-    evaluator = from_plain(EVALUATIONS[task], _options(task, frozen, classes, prompt, pool, limit), task)
+    bank = bank_of(task, reference, train)
+    evaluator = from_plain(EVALUATIONS[task], options_of(task, frozen, classes, prompt, pool, limit), task)
     metrics = evaluator.run(frozen, source, bank)
     samples = int(metrics.pop("samples", len(source)))
     name = reference if baseline == "none" else f"{reference} (random image encoder)"
@@ -207,47 +206,3 @@ def report(runs: Sequence[str | Path], *, out: str | Path | None = None, data: s
     single = [folder for folder in given if folder not in chained.values()]
     write_report(folders, path, pictures_of(folders[0], data), stages, single)
     return path
-
-
-def _options(
-    task: str,
-    frozen: AnyTeacher,
-    classes: str | None,
-    prompt: Sequence[str],
-    pool: str,
-    limit: int | None,
-) -> dict[str, Any]:
-    """What an evaluation is built with, from what was given."""
-    options: dict[str, Any] = {"limit": limit}
-    if task in {"classify", "dense-probe"}:
-        if pool != "cls":
-            raise UserError(f"{task}: --pool {pool} chooses the features of zero-shot, retrieval, knn and linear")
-    else:
-        options["pool"] = pool
-    if task == "zero-shot":
-        templates = () if tuple(prompt) == ("clip",) else tuple(prompt) or frozen.templates
-        options |= {"classes": Path(classes) if classes else None, "templates": templates or None}
-    elif prompt or classes:
-        raise UserError(f"{task}: --prompt and --classes belong to zero-shot")
-    return options
-
-
-def _bank(task: str, reference: str, frozen: object, train: str | None) -> Source | None:
-    """Training data of knn, linear and dense-probe: what was given, else the model's own."""
-    if task not in {"knn", "linear", "dense-probe"}:
-        return None
-    if train is not None:
-        return open_source(train)
-    if reference.startswith(NO_RUNS):
-        raise UserError(f"{task}: give --train SRC, data with labels or masks to learn from; {reference} names none")
-    source = pretraining.read_run(parse_run(reference)[0]).data
-    assert source is not None, "a run was trained on something"
-    return open_source(source)
-
-
-def _folder_for(file: Path) -> None:
-    """Make the folder of a file that is to be written: before the work whose result it will hold."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error}). Choose another place.") from None

@@ -9,7 +9,7 @@ from dataclasses import fields
 from onestage.cli.bench import Bench
 from onestage.cli.data import Data
 from onestage.cli.recipes import Check, Cp, Ls, Show
-from onestage.cli.runs import Evaluate, Pretrain, Report
+from onestage.cli.runs import Average, Evaluate, Pretrain, Report
 from onestage.cli.teachers import Plan, Teach
 from onestage.cli.verb import Settings, Verb
 
@@ -23,6 +23,7 @@ HELP = """onestage: multimodal visual pre-training in one stage, on one objectiv
   onestage plan RECIPE --data SRC                     time, memory, bytes, and what keeping a teacher's answers saves
   onestage teach RECIPE --data SRC --views K --out DIR  precompute what a frozen teacher answers
   onestage evaluate TASK MODEL --data SRC             zero-shot, retrieval, knn, linear, classify or dense-probe
+  onestage average RUN RUN --alpha A --out DIR        a run between two: (1 - A) of the first, A of the second
   onestage report RUN [RUN ...]                       one HTML file of a run, or of several beside one another
   onestage data index|check|pack SRC                  tar shards: index, verify, make (--out DIR)
   onestage data cut SRC --out DIR                     the clips of a source of videos as files
@@ -45,6 +46,7 @@ VERBS: dict[str, type[Verb]] = {
     "plan": Plan,
     "teach": Teach,
     "evaluate": Evaluate,
+    "average": Average,
     "report": Report,
     "data": Data,
     "bench": Bench,

@@ -1,4 +1,4 @@
-"""The verbs about runs: pretrain, evaluate, report."""
+"""The verbs about runs: pretrain, evaluate, average, report."""
 
 from __future__ import annotations
 
@@ -112,6 +112,50 @@ class Evaluate(Verb):
             json=self.json,
         )
         print(api.table(result))
+        return 0
+
+
+@final
+@dataclass(frozen=True)
+class Average(Verb):
+    """Average the weights of two runs of one architecture: (1 - alpha) of the first and alpha of the second, as a run
+    of its own (WiSE-FT). With --tasks and --data, models along the way are evaluated, and its report draws the curve.
+    """
+
+    first: Positional[str]
+    """the run before fine-tuning"""
+    second: Positional[str]
+    """the run after it"""
+    out: str
+    """the directory of the average; it must not hold anything yet"""
+    alpha: float = 0.5
+    """the share of the second run, from 0 to 1"""
+    tasks: tuple[str, ...] = ()
+    """evaluations of the curve, such as zero-shot linear"""
+    data: tuple[str, ...] = ()
+    """the data of the curve; several show what a shift of the data costs"""
+    train: str | None = None
+    """what probes of the curve learn from; the second run's own training data unless given"""
+    alphas: tuple[float, ...] = tuple(step / 10 for step in range(11))
+    """where the curve is measured"""
+    limit: int | None = None
+    """at most so many samples of the data of the curve"""
+
+    def run(self, settings: Settings) -> int:
+        from onestage import api
+
+        api.average(
+            self.first,
+            self.second,
+            out=self.out,
+            alpha=self.alpha,
+            tasks=self.tasks,
+            data=self.data,
+            train=self.train,
+            alphas=self.alphas,
+            limit=self.limit,
+        )
+        print(f"wrote {self.out}")
         return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onestage.pretraining.averaged import write_average
 from onestage.pretraining.chain import (
     Chain,
     Finished,
@@ -13,7 +14,7 @@ from onestage.pretraining.chain import (
     start_chain,
 )
 from onestage.pretraining.check import check_recipe
-from onestage.pretraining.directory import read_run
+from onestage.pretraining.directory import read_run, refuse_taken
 from onestage.pretraining.initialise import Matched, initialise_from
 from onestage.pretraining.loop import Progressed
 from onestage.pretraining.pictures import pictures_of
@@ -40,9 +41,11 @@ __all__ = [
     "prepare",
     "read_chain",
     "read_run",
+    "refuse_taken",
     "resume",
     "resume_chain",
     "start",
     "start_chain",
     "teach",
+    "write_average",
 ]

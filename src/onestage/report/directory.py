@@ -25,6 +25,8 @@ class RunData:
     environment: dict[str, Any] = field(default_factory=dict)
     records: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    average: dict[str, Any] = field(default_factory=dict)
+    """What `average.json` says, where the run is an average of two."""
     damaged: int = 0
     """Samples that were put into quarantine."""
 
@@ -71,6 +73,7 @@ def _read(run: Path, name: str) -> RunData:
         environment=_json(run / "env.json"),
         records=read_metrics(metrics) if metrics.is_file() else [],
         evaluations=[found for found in evaluations if isinstance(found.get("metrics"), dict)],
+        average=_json(run / "average.json"),
         damaged=_lines(run / "quarantine.jsonl"),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onestage.report import tables
+from onestage.report.averages import average_figures
 from onestage.report.chains import chain_figures
 from onestage.report.directory import WATCHED, RunData, read_runs
 from onestage.report.figures import Curve, coverage_maps, curves, overlay, png
@@ -68,7 +69,7 @@ def write_report(
         terms=tables.terms(read),
         evaluations=tables.evaluations(read),
         differences=tables.differences(read),
-        figures=chain_figures(chains or {}, read_runs(single)) + figures(read),
+        figures=average_figures(read) + chain_figures(chains or {}, read_runs(single)) + figures(read),
         pictures=cards(pictures) if pictures is not None else [],
         runs=[
             {"name": run.name, "recipe": to_yaml(run.recipe), "environment": to_yaml(run.environment)} for run in read

@@ -109,6 +109,8 @@ def time_of(seconds: float) -> str:
 
 
 def _warnings(run: RunData) -> Iterator[str]:
+    if run.average:
+        return
     if not run.records:
         yield "nothing was measured yet (no records in metrics.jsonl)"
         return

@@ -19,7 +19,8 @@ from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
 from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
 from onestage.teachers.library import LibraryTeacher
-from onestage.teachers.run import RunTeacher, load_run
+from onestage.teachers.line import Line, line_between
+from onestage.teachers.run import RunTeacher, load_run, model_of
 from onestage.teachers.stored import Stored, image_weights, parse_run, stored_run, text_weights, under
 
 AnyTeacher = RunTeacher | LibraryTeacher
@@ -84,13 +85,16 @@ __all__ = [
     "AnyTeacher",
     "BundleSpec",
     "LibraryTeacher",
+    "Line",
     "RunTeacher",
     "Stored",
     "Teacher",
     "TextSide",
     "image_weights",
+    "line_between",
     "load",
     "load_random",
+    "model_of",
     "parse_run",
     "read_bundle",
     "read_stored",
