@@ -91,6 +91,9 @@ class Tokens(NamedTuple):
     attention: Float[Tensor, "b g"] | None = None
     """How much the class token looks at each cell in the last block, where it was asked for: a softmax over all keys,
     averaged over heads."""
+    bias: Float[Tensor, "b h m m"] | None = None
+    """What the encoder adds to the logits of its attention, of the class token and the rows, where it gives outputs of
+    blocks: for blocks that go on from there."""
 
 
 class Also(NamedTuple):

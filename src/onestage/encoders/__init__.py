@@ -6,13 +6,25 @@ from typing import Annotated
 
 from pydantic import Discriminator
 
+from onestage.encoders.aggregation import Aggregation
 from onestage.encoders.clip import ClipImage, ClipText
 from onestage.encoders.projectors import Blocks, Codes, Mlp
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
 EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText, Discriminator("kind")]
-ProjectorSpec = Annotated[Blocks | Codes | Mlp, Discriminator("kind")]
+ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
-__all__ = ["Blocks", "ClipImage", "ClipText", "Codes", "EncoderSpec", "Mlp", "ProjectorSpec", "Swin", "Vit"]
+__all__ = [
+    "Aggregation",
+    "Blocks",
+    "ClipImage",
+    "ClipText",
+    "Codes",
+    "EncoderSpec",
+    "Mlp",
+    "ProjectorSpec",
+    "Swin",
+    "Vit",
+]

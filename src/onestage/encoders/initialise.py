@@ -4,7 +4,7 @@
 positions (facebookresearch/mae). `beit`: normal of .02 (EVA-01: .015) cut at one deviation, then the last layer of
 every branch of block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform,
 and the sub-LN factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward
-weights.
+weights, where blocks have a norm inside (the base and large ones; tiny and small do not).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _SUB_LN = ("mlp.fc1", "mlp.fc2", "attn.proj", "attn.v_proj")
 
 
 @torch.no_grad()
-def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float = 0.02) -> None:
-    """Initialise a timm ViT or EVA-02 in place; `std` is the deviation of `beit`'s normal."""
+def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float = 0.02, before: int = 0) -> None:
+    """Initialise a timm ViT or EVA-02 in place; `std` is the deviation of `beit`'s normal, and `before` how many blocks
+    stand before its own."""
     if how == "timm":
         return
     for name, module in backbone.named_modules():
@@ -34,11 +35,12 @@ def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float 
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d) and name.startswith("patch_embed.proj"):
             _patches(module, how, std)
+    plain = how == "eva02" and not any(name.endswith("mlp.norm.weight") for name, _ in backbone.named_parameters())
     for name, parameter in backbone.named_parameters():
         if name in {"cls_token", "reg_token", "pos_embed"}:
             _tokens(parameter, how, std)
-        elif parameter.ndim == 2 and ".blocks." in f".{name}":
-            parameter.mul_(_branch_factor(name, how, depth))
+        elif parameter.ndim == 2 and ".blocks." in f".{name}" and not plain:
+            parameter.mul_(_branch_factor(name, how, depth, before))
 
 
 def fix_positions(positions: nn.Parameter, grid: Grid, prefix: int) -> None:
@@ -74,10 +76,10 @@ def _tokens(parameter: Tensor, how: Initialisation, std: float) -> None:
         nn.init.trunc_normal_(parameter, std=std, a=-std, b=std)
 
 
-def _branch_factor(name: str, how: Initialisation, depth: int) -> float:
+def _branch_factor(name: str, how: Initialisation, depth: int, before: int) -> float:
     if how == "eva02":
         return math.sqrt(math.log(2 * depth)) if any(part in name for part in _SUB_LN) else 1.0
     if how == "beit" and name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
-        block = int(name.split("blocks.")[1].split(".")[0])
+        block = before + int(name.split("blocks.")[1].split(".")[0])
         return 1 / math.sqrt(2 * (block + 1))
     return 1.0

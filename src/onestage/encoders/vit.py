@@ -143,13 +143,15 @@ class VitEncoder(Encoder):
         last = self.backbone.blocks[-1].attn if piece.attention else None
         blocks = outputs_of(self.backbone.blocks, piece.layers)
         slots, other = _Slots(self.keep, self.mask, piece, cells), other_grid(self.backbone, grid)
+        added = self._added(piece, cells)
         with slots, other, blocks as outputs, looks_of(last) as looks:
-            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=self._added(piece, cells))
+            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=added)
         patches, pooled = self._split(rows)
         layers = tuple(Layer(*self._split(output)) for output in outputs)
         normed = tuple(Layer(*self._split(self.backbone.norm(output))) for output in outputs)
         attention = looks[0][:, self.prefix :] if looks else None
-        return Tokens(patches, pooled, place_of(cells), grid or self.grid, view.geometry, layers, normed, attention)
+        tokens = Tokens(patches, pooled, place_of(cells), grid or self.grid, view.geometry, layers, normed, attention)
+        return tokens._replace(bias=added) if layers else tokens
 
     def _grid_of(self, pixels: Float[Tensor, "b c h w"]) -> Grid | None:
         """The grid of images of another size; None: they are of the encoder's own.

@@ -12,13 +12,32 @@ from onestage.layers.attention import unfuse_without_gpu
 
 
 def transformer_blocks(
-    width: int, depth: int, heads: int, mlp_ratio: float, norm: Callable[..., nn.Module] | None = None
+    width: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float,
+    norm: Callable[..., nn.Module] | None = None,
+    layer_scale: float | None = None,
+    drop_path: float = 0.0,
 ) -> nn.Sequential:
     """`depth` pre-norm blocks, not yet initialised; with layer norm unless another `norm` of a width is given."""
     from timm.models.vision_transformer import Block
 
     kind: Any = norm or partial(nn.LayerNorm, eps=1e-6)
-    blocks = nn.Sequential(*(Block(width, heads, mlp_ratio, qkv_bias=True, norm_layer=kind) for _ in range(depth)))
+    blocks = nn.Sequential(
+        *(
+            Block(
+                width,
+                heads,
+                mlp_ratio,
+                qkv_bias=True,
+                init_values=layer_scale,
+                drop_path=drop_path,
+                norm_layer=kind,
+            )
+            for _ in range(depth)
+        )
+    )
     unfuse_without_gpu(blocks)
     return blocks
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from onestage.encoders import Aggregation
 from onestage.likelihood import Categorical
 from onestage.methods.masked import AUGMENTED, masked
 from onestage.objective import Frozen, Method, Term, Trained
 from onestage.predictors import Linear
 from onestage.targets import Encoded
-from onestage.views import Block
+from onestage.views import Block, Colour, Crop
 
 BEIT = Method(
     name="beit",
@@ -34,4 +35,18 @@ PECO = dataclasses.replace(
     cite="PeCo, arXiv:2111.12710 sec. 3 (BEiT's task; its perceptual tokenizer is unpublished, any code book serves)",
 )
 
-ROWS = (BEIT, PECO)
+BEIT2 = Method(
+    name="beit2",
+    cite="BEiT v2, arXiv:2208.06366 sec. 3.2 (VQ-KD's codes at hidden cells, from the rows and from patch aggregation)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4))},
+    inputs=masked(Block(cells=75, of=196)),
+    projectors={"aggregation": Aggregation()},
+    terms={
+        "codes": BEIT.terms["codes"],
+        "class": dataclasses.replace(BEIT.terms["codes"], projector="aggregation", shares="codes"),
+    },
+)
+"""Both read the codes by one head."""
+
+ROWS = (BEIT, PECO, BEIT2)

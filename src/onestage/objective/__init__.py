@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onestage.objective.asks import Ask, asks
+from onestage.objective.asks import Ask, asks, depth_read
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
@@ -41,6 +41,7 @@ __all__ = [
     "add",
     "asks",
     "average",
+    "depth_read",
     "hiding",
     "momentum",
     "regulariser",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from onestage.encoders import Aggregation
 from onestage.objective.declare import Frozen, Method
 from onestage.predictors import OfBlocks
 from onestage.roles import Space
@@ -57,9 +58,11 @@ def depth_of(method: Method, encoder: str, view: str) -> int:
 
 
 def depth_read(method: Method, name: str) -> int:
-    """Of how many of the last blocks the predictors of an input read the outputs."""
+    """Of how many of the last blocks the predictors and projectors of an input read the outputs."""
     terms = [term for term in method.terms.values() if term.x.partition("/")[0] == name]
-    return max((term.predictor.of for term in terms if isinstance(term.predictor, OfBlocks)), default=0)
+    passed = [method.projectors[term.projector] for term in terms if term.projector is not None]
+    read = [term.predictor.of for term in terms if isinstance(term.predictor, OfBlocks)]
+    return max(read + [one.block for one in passed if isinstance(one, Aggregation)], default=0)
 
 
 def _looked(method: Method) -> set[tuple[str, str]]:

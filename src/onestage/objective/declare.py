@@ -9,7 +9,7 @@ from typing import final
 
 from pydantic import Field
 
-from onestage.encoders import ProjectorSpec
+from onestage.encoders import Codes, Mlp, ProjectorSpec
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
 from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
@@ -168,7 +168,7 @@ def _check_projectors(method: Method) -> None:
             )
         made = method.projectors[term.projector]
         pooled = isinstance(term.target, Table) or term.target.rows == "pooled"
-        if made.kind != "blocks" and made.of == "pooled" and not pooled:
+        if isinstance(made, (Mlp, Codes)) and made.of == "pooled" and not pooled:
             raise UserError(f"terms.{name}: projector '{term.projector}' leaves the pooled row alone; use of: both")
         student = method.input_of(term).encoder
         if owner.setdefault(term.projector, student) != student:

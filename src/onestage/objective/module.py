@@ -99,7 +99,9 @@ class Objective(nn.Module):
                 tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
             else:
                 if _rows_of(term) not in projected:
-                    projected[_rows_of(term)] = self.projectors.seen(term, self._own(term, batch, encoded[key]))
+                    encoder = self.encoder(self.method.input_of(term).encoder)
+                    own = self._own(term, batch, encoded[key])
+                    projected[_rows_of(term)] = self.projectors.seen(term, own, encoder)
                 tokens = self.taps.tap(name, projected[_rows_of(term)])
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)

@@ -30,6 +30,7 @@ PARTS: dict[str, str] = {
     "projector blocks": "test_blocks_equal_attention_and_batch_norm_written_out",
     "projector mlp": "test_heads_equal_layers_written_out",
     "projector codes": "test_codes_are_cosines",
+    "projector aggregation": "test_patch_aggregation_is_two_more_blocks_of_the_encoder",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
@@ -61,6 +62,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "dino": ("test_dino_is_the_mean_over_pairs_and_has_one_centre",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
+    "beit2": ("test_patch_aggregation_is_two_more_blocks_of_the_encoder",),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
         "test_the_mean_of_blocks_equals_data2vecs_formula",

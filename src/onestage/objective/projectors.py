@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import nn
 
+from onestage.encoders import Aggregation
 from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.declare import Ema, Method, Term
 from onestage.roles import Encoder, Projector
@@ -47,9 +48,13 @@ class Projectors(nn.Module):
         assert isinstance(module, Projector)
         return module
 
-    def seen(self, term: Term, tokens: Tokens) -> Tokens:
-        """A term's x behind its projector."""
-        return tokens if term.projector is None else self.trained[term.projector](tokens)
+    def seen(self, term: Term, tokens: Tokens, encoder: Encoder) -> Tokens:
+        """A term's x behind its projector, which may read blocks of the encoder: then its final norm comes last."""
+        if term.projector is None:
+            return tokens
+        found = self.trained[term.projector](tokens)
+        norm = encoder.last_norm() if isinstance(self.method.projectors[term.projector], Aggregation) else None
+        return found if norm is None else found._replace(rows=norm(found.rows), pooled=norm(found.pooled))
 
     def explained(self, term: Term, tokens: Tokens) -> Tokens:
         """A term's y behind what it passes."""

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onestage.data import KINDS
 from onestage.encoders import ClipText
-from onestage.objective import COLUMNS, Frozen, Method, Trained, term_rows, verified_by
+from onestage.objective import COLUMNS, Frozen, Method, Trained, depth_read, term_rows, verified_by
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.spec import fields_of, to_yaml
@@ -19,6 +19,8 @@ from onestage.types import Geometry, Piece, View, Words
 
 SOURCES = {
     "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
+    "scenes-pairs[:train|test]": "built in: two scenes and a statement on them, true or false",
+    "scenes-clips[:train|test]": "built in: scenes in which a digit moves as the caption says",
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
     "FOLDER": "images; sub-folders are classes; metadata.jsonl, .csv, .parquet: file_name and text or label",
     "0.7*SRC+0.3*SRC": "a mixture: every step holds the same number of samples of each source",
@@ -142,9 +144,10 @@ def _piece(recipe: Recipe, name: str, grid: tuple[int, int], size: int) -> dict[
         return {"text": Piece(None, words=words)}
     geometry = Geometry(torch.zeros(1, 4), torch.zeros(1, dtype=torch.bool))
     view = View(torch.zeros(1, 3, size, size), geometry)
-    asked = next((asked for asked in recipe.method.inputs.values() if asked.encoder == name), None)
-    part = next(iter(asked.parts.values())) if asked is not None else None
+    key = next((key for key, asked in recipe.method.inputs.items() if asked.encoder == name), None)
+    part = next(iter(recipe.method.inputs[key].parts.values())) if key is not None else None
+    layers = depth_read(recipe.method, key) if key is not None else 0
     if part is None or part.hide is None or part.mode != "drop":
-        return {"image": Piece(view)}
+        return {"image": Piece(view, layers=layers)}
     hidden = torch.zeros(1, grid[0] * grid[1], dtype=torch.bool)
-    return {"image": Piece(view, hidden=hidden, hides=part.hide.count(grid), mode="drop")}
+    return {"image": Piece(view, hidden=hidden, hides=part.hide.count(grid), mode="drop", layers=layers)}
