@@ -236,7 +236,7 @@ def test_names_that_are_not_unicode(tmp_path: Path) -> None:
     [
         ("scense", "did you mean 'scenes'?"),
         ("scenes:tset", "did you mean 'scenes:test'?"),
-        ("digits:val", "scenes[:train|test] or digits[:train|test]"),
+        ("digits:val", "scenes, scenes-pairs, scenes-clips, digits, each with :train or :test"),
         ("", "there is no such folder"),
     ],
 )

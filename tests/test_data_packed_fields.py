@@ -12,6 +12,7 @@ from PIL import Image
 from films import spans, write
 from onestage.data import Scenes, open_source
 from onestage.data.pack import pack
+from onestage.data.scene_sources import SceneClips, ScenePairs
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError
 from shards import png, write_tar
@@ -56,6 +57,18 @@ def test_things_of_real_photographs(kind: str, test_data: Path, tmp_path: Path) 
 def test_masks_and_questions_of_scenes(tmp_path: Path) -> None:
     source = Scenes(length=6)
     same_source(source, repacked(source, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("kind", [ScenePairs, SceneClips])
+def test_pairs_and_clips_of_scenes(kind: type[ScenePairs] | type[SceneClips], tmp_path: Path) -> None:
+    source = kind(length=4)
+    again = repacked(source, tmp_path / "out")
+    same_source(source, again)
+    for index in range(4):
+        one, two = source[index].clip, again[index].clip
+        assert (one is None) == (two is None)
+        if one is not None and two is not None:
+            assert one.times() == two.times() and np.array_equal(one.decode(one.times()), two.decode(two.times()))
 
 
 def test_what_is_brought_down_is_brought_down_together(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from onestage.data import Scenes
-from onestage.data.scene import COLOURS, WORDS, Digit, Scene, instance_masks
-from onestage.data.scene_words import CAPTION_KINDS, DIRECTIONS, captions, clip, pair_statement, questions
+from onestage.data import Scenes, open_source
+from onestage.data.scene import COLOURS, WORDS, Digit, Scene
+from onestage.data.scene_sources import SceneClips, ScenePairs
+from onestage.data.scene_words import CAPTION_KINDS, DIRECTIONS, captions, pair_statement, questions
+from onestage.roles import BadSample
 from onestage.spec import UserError
 
 SOURCE = Scenes("train")
@@ -18,7 +20,7 @@ SOME = [SOURCE.scene(index) for index in range(500)]
 NUMBER = {word: number for number, word in enumerate(WORDS)}
 COLOUR, DIGIT = "|".join(COLOURS), "|".join(WORDS)
 CAPTION = re.compile(
-    rf"a (?:(?P<colour>{COLOUR}) )?(?P<digit>{DIGIT})"
+    rf"an? (?:(?P<colour>{COLOUR}) )?(?P<digit>{DIGIT})"
     rf"(?: (?P<where>left of|right of|above|below) a small (?:(?P<colour2>{COLOUR}) )?(?P<digit2>{DIGIT}))?"
 )
 
@@ -42,6 +44,8 @@ def test_every_caption_is_true_of_its_scene() -> None:
         for text in said:
             found = CAPTION.fullmatch(text)
             assert found, text
+            assert text.startswith("an eight") or not text.startswith("an")
+            assert " a eight" not in f" {text}"
             main = max(scene.digits, key=lambda digit: digit.side)
             assert matches(main, found["digit"], found["colour"]), text
             if found["where"]:
@@ -79,7 +83,7 @@ def answer(scene: Scene, question: str) -> str:
         fitting = [digit for digit in scene.digits if digit is not largest and WORDS[digit.value] == found[1]]
         assert len(fitting) == 1, "the question is ambiguous"
         return fitting[0].colour
-    found = re.fullmatch(rf"is there a (?:({DIGIT})|({COLOUR}) digit)\?", question)
+    found = re.fullmatch(rf"is there an? (?:({DIGIT})|({COLOUR}) digit)\?", question)
     assert found, question
     return "yes" if any(found[1] == WORDS[d.value] or found[2] == d.colour for d in scene.digits) else "no"
 
@@ -107,7 +111,7 @@ def truth(first: Scene, second: Scene, text: str) -> bool:
     """Whether a statement holds, found anew."""
     a, b = (max(scene.digits, key=lambda digit: digit.side) for scene in (first, second))
     if found := re.fullmatch(
-        rf"the largest digit is a ({DIGIT}) in the first picture and a ({DIGIT}) in the second", text
+        rf"the largest digit is an? ({DIGIT}) in the first picture and an? ({DIGIT}) in the second", text
     ):
         return (WORDS[a.value], WORDS[b.value]) == found.groups()
     if found := re.fullmatch(
@@ -128,7 +132,7 @@ def test_statements_on_pairs_are_as_true_as_they_say_and_balanced() -> None:
         assert statement.verdict == truth(first, second, statement.text), statement
         made.append(statement)
     assert 0.46 < np.mean([statement.verdict for statement in made]) < 0.54
-    for start in ("the largest digit is a ", "the largest digit is", "there are"):
+    for start in ("the largest digit is a", "the largest digit is", "there are"):
         kind = [statement for statement in made if statement.text.startswith(start)]
         assert 0.44 < np.mean([statement.verdict for statement in kind]) < 0.56
         alike = [
@@ -142,6 +146,21 @@ def test_statements_are_a_function_of_the_generator() -> None:
     assert one == two
 
 
+def test_pairs_say_what_is_true_of_both_pictures() -> None:
+    from onestage.data.builtin import Drawn
+
+    source = open_source("scenes-pairs:test")
+    again, verdicts = open_source("scenes-pairs:test"), []
+    for index in (*range(150), 1999):
+        sample = source[index]
+        assert isinstance(sample.picture, Drawn) and isinstance(sample.second, Drawn) and sample.statement
+        assert sample.statement.verdict == truth(sample.picture.scene, sample.second.scene, sample.statement.text)
+        assert again[index].statement == sample.statement
+        verdicts.append(sample.statement.verdict)
+    assert source.verdicts == ("false", "true") and 0.35 < np.mean(verdicts) < 0.65
+    assert not np.array_equal(source[0].picture.decode(), open_source("scenes-pairs")[0].picture.decode())
+
+
 def centre(frame: np.ndarray) -> np.ndarray:
     """(x, y) of the bright pixels, brighter than any background."""
     rows, columns = np.nonzero(frame.max(-1) > 180)
@@ -149,30 +168,33 @@ def centre(frame: np.ndarray) -> np.ndarray:
 
 
 def test_a_clip_moves_as_its_caption_says() -> None:
-    rng = np.random.default_rng(0)
-    seen = set()
-    for scene in SOME[:30]:
-        frames, caption = clip(scene, 5, 48, rng)
-        assert frames.shape == (5, 48, 48, 3) and frames.dtype == np.uint8
-        main = scene.digits[0]
+    source, seen = open_source("scenes-clips"), set()
+    assert source.has_clips and len(source) == 20_000
+    for index in range(30):
+        sample = source[index]
+        clip, (caption,) = sample.clip, sample.texts
+        assert clip is not None and clip.times() == tuple(number / 8 for number in range(8))
+        frames = clip.decode(clip.times())
+        assert frames.shape == (8, 64, 64, 3) and frames.dtype == np.uint8
         found = re.fullmatch(rf"a ({COLOUR}) ({DIGIT}) moves (left|right|up|down)", caption)
-        assert found and found[1] == main.colour and found[2] == WORDS[main.value]
+        assert found and found[2] == source.classes[sample.label or 0]
         seen.add(found[3])
         steps = np.diff([centre(frame) for frame in frames], axis=0)
         along = steps @ np.array({"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}[found[3]])
-        assert (along > 2).all(), caption
+        assert (along > 1.5).all(), caption
         assert np.abs(np.abs(steps).sum(1) - along).max() < 0.5, "it moves in no other direction"
+        ink = (frames.max(-1) > 180).sum((1, 2))
+        assert ink.max() < 1.5 * ink.min(), "the digit is alone, and all of it is there"
+        assert np.array_equal(sample.picture.decode(), clip.decode([clip.middle()])[0])
+        assert clip.decode([0.3], 16).shape == (1, 16, 16, 3)
+        assert np.array_equal(clip.decode([0.3, 0.99]), frames[[2, 7]])
     assert seen == set(DIRECTIONS)
 
 
-def test_a_clip_shows_the_main_digit_alone() -> None:
-    scene = SOME[0]
-    frames, _ = clip(scene, 2, 64, np.random.default_rng(1))
-    ink = instance_masks(scene, 64)[0].sum()
-    bright = [(frame.max(-1) > 180).sum() for frame in frames]
-    assert all(0.5 * ink < count < 1.2 * ink for count in bright)
-
-
-def test_nothing_moves_in_one_frame() -> None:
-    with pytest.raises(UserError, match="a clip of 1 frames"):
-        clip(SOME[0], 1, 48, np.random.default_rng(0))
+def test_clips_end_and_small_ones_are_refused() -> None:
+    clip = open_source("scenes-clips:test")[3].clip
+    with pytest.raises(BadSample, match=r"ends at 1 s, before 1\.5 s"):
+        assert clip is not None and clip.decode([1.5])
+    for kind in (ScenePairs, SceneClips):
+        with pytest.raises(UserError, match="scenes of 16 pixels"):
+            kind(size=16)

@@ -156,6 +156,8 @@ def test_initialisations() -> None:
     assert eva.blocks[0].mlp.fc2.weight.std() == pytest.approx(gain * xavier, rel=0.05)
     assert eva.blocks[0].attn.q_proj.weight.std() == pytest.approx(math.sqrt(2 / 192), rel=0.05)
     assert eva.blocks[0].attn.v_proj.weight.std() == pytest.approx(gain * math.sqrt(2 / 192), rel=0.05)
+    tiny = Vit(**ARCHS["eva02_fused"], **options, init="eva02").build(frozenset()).backbone
+    assert tiny.blocks[0].attn.proj.weight.std() == pytest.approx(math.sqrt(2 / 192), rel=0.05)  # no norm inside
 
 
 def test_a_model_timm_cannot_build_is_explained() -> None:

@@ -42,6 +42,8 @@ SHEETS = {
     "eva_b14": Sheet(4096, 1e-3, warm=2, drop_path=0.0, million=85.7, **EVA),
     "eva_l14": Sheet(4096, 2.4e-3, 150, 40, (0.0, 0.0), (0.9, 0.95), None, 0.0, 192, (0.0, 0.1), 303),
     "eva_g14": Sheet(4096, 1e-3, warm=2, drop_path=0.1, million=1011, **EVA),
+    "eva02_ti14": Sheet(4000, 3e-3, warm=1, drop_path=0.0, million=5.5, **EVA | {"epochs": 240}),
+    "eva02_s14": Sheet(4000, 3e-3, warm=1, drop_path=0.0, million=21.6, **EVA | {"epochs": 240}),
     "eva02_b14": Sheet(2048, 1.5e-3, warm=1, drop_path=0.0, million=85.8, **EVA),
     "eva02_l14": Sheet(2048, 1.5e-3, warm=1, drop_path=0.1, million=303, **EVA),
     "fd_b16": Sheet(2048, 1.2e-3, warm=10, drop_path=0.2, million=85.7, **FD),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,13 @@ Space = Literal["joint", "raw", "codes"]
 `codes`: for each cell one number, that of its code in the encoder's code book."""
 
 
+class Erased(NamedTuple):
+    """A rectangle (top, left, height, width) of a view, in its own pixels, and the seed of the noise that fills it."""
+
+    box: tuple[int, int, int, int]
+    seed: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything random about one view of one sample, decided before its pixels are decoded."""
@@ -40,6 +47,7 @@ class Plan:
     """How many times smaller than the source the pixels may be decoded for this view."""
     scale: float = 1.0
     """Size of the pixels that the view is cut from, as a share of the source's."""
+    erased: Erased | None = None
 
 
 ALONE = Also()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from onestage.data.adapted import Adapted
-from onestage.data.builtin import Digits, Scenes
+from onestage.data.builtin import Digits, Scenes, Split
 from onestage.data.folders import open_folder
 from onestage.data.keys import Keys
 from onestage.data.kinds import KINDS, kind_of
@@ -14,18 +15,25 @@ from onestage.data.mixture import Mixed, Mixture, is_mixture, parse_mixture, par
 from onestage.data.options import Options, parse_options
 from onestage.data.quarantine import Quarantine, first_good
 from onestage.data.random import generator
+from onestage.data.scene_sources import SceneClips, ScenePairs
 from onestage.data.shards import is_shards, open_shards
 from onestage.data.stream import Draw, Stream
 from onestage.roles import Source
 from onestage.spec import UserError, suggest
 
-BUILT_IN = ("scenes", "scenes:train", "scenes:test", "digits", "digits:train", "digits:test")
+_DRAWN: Mapping[str, Callable[[Split], Source]] = {
+    "scenes": Scenes,
+    "scenes-pairs": ScenePairs,
+    "scenes-clips": SceneClips,
+    "digits": Digits,
+}
+BUILT_IN = tuple(f"{name}{split}" for name in _DRAWN for split in ("", ":train", ":test"))
 
 
 def open_source(text: str) -> Source:
     """A source by what a user types: a folder, what `KINDS` names by its prefix, `shards/{000..127}.tar`,
-    `scenes[:train|test]`, `digits[:train|test]`, or a mixture of them such as `0.7*SRC+0.3*SRC`; each with options
-    such as `SRC?text=caption` (`options.py`).
+    `scenes`, `scenes-pairs`, `scenes-clips` or `digits`, each with `:train` or `:test`, or a mixture of them such as
+    `0.7*SRC+0.3*SRC`; each with options such as `SRC?text=caption` (`options.py`).
 
     A folder that is itself called scenes or digits is reached as ./scenes.
 
@@ -48,8 +56,7 @@ def _opened(text: str, keys: Keys) -> Source:
         )
     if text in BUILT_IN:
         name, _, split = text.partition(":")
-        which = "test" if split == "test" else "train"
-        return Scenes(which) if name == "scenes" else Digits(which)
+        return _DRAWN[name]("test" if split == "test" else "train")
     if kind is not None:
         return kind.open(text) if kind.keyed is None else kind.keyed(text, keys)
     if is_shards(text):
@@ -59,7 +66,8 @@ def _opened(text: str, keys: Keys) -> Source:
         raise UserError(
             f"'{text}': there is no such folder, and no built-in source of that name"
             f"{suggest(text, list(BUILT_IN))} "
-            f"(data is a folder of images, {forms}, tar shards, scenes[:train|test] or digits[:train|test])"
+            f"(data is a folder of images, {forms}, tar shards, "
+            f"or built in: {', '.join(_DRAWN)}, each with :train or :test)"
         )
     return open_folder(Path(text), keys)
 

@@ -21,7 +21,7 @@ from onestage.data.scene import (
     render,
     semantic_mask,
 )
-from onestage.data.scene_words import captions, questions
+from onestage.data.scene_words import captions, one, questions
 from onestage.roles import Mask, Picture, Sample, Source
 from onestage.sample import Instances
 from onestage.spec import UserError
@@ -29,7 +29,7 @@ from onestage.spec import UserError
 Split = Literal["train", "test"]
 LENGTH: dict[Split, int] = {"train": 20_000, "test": 2_000}
 SIZE = 64
-VERSION = "3"
+VERSION = "4"
 """Changes whenever the same index shows another scene."""
 
 
@@ -70,6 +70,17 @@ class DrawnInstances(Instances):
         return instance_masks(self.scene, self.side)
 
 
+def least(size: int) -> int:
+    """The size of a scene in pixels.
+
+    Raises:
+        UserError: when small digits cannot be drawn at it.
+    """
+    if size < LEAST_SIZE:
+        raise UserError(f"scenes of {size} pixels: a digit cannot be read below {LEAST_SIZE}")
+    return size
+
+
 @final
 class Scenes(Source):
     """Digits on photographs with exact captions, labels, boxes, masks and questions, drawn from (seed, index).
@@ -82,11 +93,9 @@ class Scenes(Source):
     """
 
     def __init__(self, split: Split = "train", length: int | None = None, size: int = SIZE, seed: int = 0) -> None:
-        if size < LEAST_SIZE:
-            raise UserError(f"scenes of {size} pixels: a digit cannot be read below {LEAST_SIZE}")
         self.name = f"scenes:{split}"
         self.split: Split = split
-        self.length, self.size, self.seed = length or LENGTH[split], size, seed
+        self.length, self.size, self.seed = length or LENGTH[split], least(size), seed
         self.classes = WORDS
         self.mask_classes = ("background", *WORDS)
         self.box_classes = WORDS
@@ -97,7 +106,7 @@ class Scenes(Source):
         return self.length
 
     def scene(self, index: int) -> Scene:
-        """The description of sample `index`, for clips and statements."""
+        """The description of sample `index`."""
         return draw_scene(generator(self.seed, self.name, index), self.split)
 
     def __getitem__(self, index: int) -> Sample:
@@ -139,7 +148,7 @@ class Digits(Source):
         number = self.indices[index]
         value = int(values[number])
         enlarged = pictures[number].resize((self.size, self.size), Image.Resampling.BICUBIC).convert("RGB")
-        return Sample(key=str(number), picture=Pixels(np.asarray(enlarged)), texts=(f"a {WORDS[value]}",), label=value)
+        return Sample(key=str(number), picture=Pixels(np.asarray(enlarged)), texts=(one(WORDS[value]),), label=value)
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.indices).encode()).hexdigest()[:16]

@@ -1,7 +1,4 @@
-"""What can be said of a scene, exactly: captions, questions and answers, statements on pairs, moving clips.
-
-The article is always "a" ("a eight" too), so that one prompt, "a {}", names every class in the captions' words.
-"""
+"""What can be said of a scene, exactly: captions, questions and answers, statements on pairs, moving clips."""
 
 from __future__ import annotations
 
@@ -10,11 +7,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
 
-from onestage.data.scene import COLOURS, WORDS, Digit, Scene, render
+from onestage.data.scene import COLOURS, WORDS, Digit, Scene
 from onestage.sample import Question, Statement
-from onestage.spec import UserError
 
 T = TypeVar("T")
 
@@ -31,16 +26,21 @@ def captions(scene: Scene) -> tuple[str, ...]:
     where = relation(main, other)
     word, neighbour = WORDS[main.value], WORDS[other.value]
     return (
-        f"a {word}",
+        one(word),
         f"a {main.colour} {word}",
-        f"a {word} {where} a small {neighbour}",
+        f"{one(word)} {where} a small {neighbour}",
         f"a {main.colour} {word} {where} a small {other.colour} {neighbour}",
     )
 
 
-def relation(one: Digit, other: Digit) -> str:
+def one(word: str) -> str:
+    """A word with its article: "a seven", "an eight"."""
+    return f"{'an' if word == 'eight' else 'a'} {word}"
+
+
+def relation(digit: Digit, other: Digit) -> str:
     """Where one digit stands as seen from another, along the axis on which their centres differ more."""
-    across, down = (a - b for a, b in zip(one.centre, other.centre, strict=True))
+    across, down = (a - b for a, b in zip(digit.centre, other.centre, strict=True))
     if abs(across) > abs(down):
         return "left of" if across < 0 else "right of"
     return "above" if down < 0 else "below"
@@ -59,8 +59,8 @@ def questions(scene: Scene) -> tuple[Question, ...]:
         ("what is the largest digit?", WORDS[main.value]),
         ("what colour is the largest digit?", main.colour),
         ("how many digits are there?", WORDS[len(values)]),
-        (f"is there a {WORDS[_pick(values, chance)]}?", "yes"),
-        (f"is there a {WORDS[_pick(missing_values, chance)]}?", "no"),
+        (f"is there {one(WORDS[_pick(values, chance)])}?", "yes"),
+        (f"is there {one(WORDS[_pick(missing_values, chance)])}?", "no"),
         (f"is there a {_pick(colours, chance)} digit?", "yes"),
         (f"is there a {_pick(missing_colours, chance)} digit?", "no"),
         *(
@@ -85,10 +85,10 @@ def pair_statement(first: Scene, second: Scene, rng: np.random.Generator) -> Sta
     a, b = first.digits[0], second.digits[0]
     kinds: tuple[tuple[str, Sequence[str], str, str], ...] = (
         (
-            "the largest digit is a {} in the first picture and a {} in the second",
-            WORDS,
-            WORDS[a.value],
-            WORDS[b.value],
+            "the largest digit is {} in the first picture and {} in the second",
+            tuple(map(one, WORDS)),
+            one(WORDS[a.value]),
+            one(WORDS[b.value]),
         ),
         (
             "the largest digit is {} in the first picture and {} in the second",
@@ -112,28 +112,24 @@ def pair_statement(first: Scene, second: Scene, rng: np.random.Generator) -> Sta
     return Statement(text.format(*facts), int(truth))
 
 
-class Clip(NamedTuple):
-    """A short clip, and its caption."""
+class Motion(NamedTuple):
+    """A scene whose main digit, alone, crosses it from edge to edge, and what is said of that."""
 
-    frames: UInt8[np.ndarray, "f size size 3"]
+    scene: Scene
+    direction: str
     caption: str
 
 
-def clip(scene: Scene, frames: int, size: int, rng: np.random.Generator) -> Clip:
-    """The main digit alone crosses the scene from edge to edge, as its caption says: "a red seven moves left".
-
-    Raises:
-        UserError: for fewer than two frames, in which nothing moves.
-    """
-    if frames < 2:
-        raise UserError(f"a clip of {frames} frames: nothing moves in fewer than two")
+def motion(scene: Scene, rng: np.random.Generator) -> Motion:
+    """The main digit of a scene goes one of four ways: "a red seven moves left"."""
     direction = list(DIRECTIONS)[rng.integers(len(DIRECTIONS))]
     main = scene.digits[0]
-    shown = [
-        render(dataclasses.replace(scene, digits=(_moved(main, direction, float(way)),)), size)
-        for way in np.linspace(0, 1, frames)
-    ]
-    return Clip(np.stack(shown), f"a {main.colour} {WORDS[main.value]} moves {direction}")
+    return Motion(scene, direction, f"a {main.colour} {WORDS[main.value]} moves {direction}")
+
+
+def moved_to(moves: Motion, way: float) -> Scene:
+    """The scene after a share of the way."""
+    return dataclasses.replace(moves.scene, digits=(_moved(moves.scene.digits[0], moves.direction, way),))
 
 
 def _moved(digit: Digit, direction: str, way: float) -> Digit:

@@ -4,7 +4,7 @@
 positions (facebookresearch/mae). `beit`: normal of .02 (EVA-01: .015) cut at one deviation, then the last layer of
 every branch of block l divided by sqrt(2l) (microsoft/unilm). `eva02`: xavier-normal, patch embedding xavier-uniform,
 and the sub-LN factor sqrt(ln 2L) of Foundation Transformers (arXiv:2210.06423) on value, output and feed-forward
-weights.
+weights, where blocks have a norm inside (the base and large ones; tiny and small do not).
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float 
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d) and name.startswith("patch_embed.proj"):
             _patches(module, how, std)
+    plain = how == "eva02" and not any(name.endswith("mlp.norm.weight") for name, _ in backbone.named_parameters())
     for name, parameter in backbone.named_parameters():
         if name in {"cls_token", "reg_token", "pos_embed"}:
             _tokens(parameter, how, std)
-        elif parameter.ndim == 2 and ".blocks." in f".{name}":
+        elif parameter.ndim == 2 and ".blocks." in f".{name}" and not plain:
             parameter.mul_(_branch_factor(name, how, depth, before))
 
 

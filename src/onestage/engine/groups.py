@@ -55,10 +55,13 @@ class Group:
     """The group stays as it is before this step (DINO's last layer)."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """Learning rate of a block relative to the next one; needs one tower with names `blocks.N.` or `resblocks.N.`."""
-    kind: Literal["adamw", "lamb"] = "adamw"
-    """`lamb` (arXiv:1904.00962) rescales each tensor's step by its trust ratio, and is for very large batches."""
+    kind: Literal["adamw", "lamb", "lars"] = "adamw"
+    """`lamb` (arXiv:1904.00962) rescales each tensor's step by its trust ratio, and is for very large batches; `lars`
+    (arXiv:1708.03888) does so with the step of plain momentum, the first of `betas`."""
     trust: Trust | None = None
     """Bounds of LAMB's trust ratio; None leaves it as it is."""
+    eta: Annotated[float, Field(gt=0)] = 1e-3
+    """What the trust ratio of LARS is multiplied by."""
 
 
 @spec

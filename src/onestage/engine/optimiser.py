@@ -1,4 +1,4 @@
-"""The optimiser of a run: AdamW or LAMB over groups of named parameters, as one object to be checkpointed."""
+"""The optimiser of a run: AdamW, LAMB or LARS over groups of named parameters, as one object to be checkpointed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from torch import Tensor, nn
 
 from onestage.engine.groups import Optimiser, assign, decay_of, layer_scales
 from onestage.engine.lamb import Lamb
+from onestage.engine.lars import Lars
 from onestage.engine.schedule import Rates, half_cosine
 from onestage.spec import UserError
 
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_MOMENTS: dict[str, tuple[str, ...]] = {
+    "adamw": ("exp_avg", "exp_avg_sq", "step"),
+    "lamb": ("exp_avg", "exp_avg_sq", "step"),
+    "lars": ("exp_avg",),
+}
+"""What each kind remembers of a parameter."""
 
 
 @final
 class Optimisers:
-    """AdamW (arXiv:1711.05101) or LAMB over groups of named parameters.
+    """AdamW (arXiv:1711.05101), LAMB or LARS over groups of named parameters.
 
     Each step: `set_lr(...)`, backward, `clip()`, `step()`, `zero_grad()`. Nothing here waits for the device.
 
@@ -41,9 +47,10 @@ class Optimisers:
         self._frozen: frozenset[str] = frozenset()
         self.norms: dict[str, Tensor] = {}
         """Gradient norm of each group before its last clipping."""
-        adamw, lamb = self._param_groups("adamw"), self._param_groups("lamb")
+        adamw, lamb, lars = (self._param_groups(kind) for kind in ("adamw", "lamb", "lars"))
         self._optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, fused=True)] if adamw else []
         self._optimisers += [Lamb(lamb)] if lamb else []
+        self._optimisers += [Lars(lars)] if lars else []
         self._moments = self._start_moments()
 
     def peaks(self) -> dict[str, float]:
@@ -90,11 +97,12 @@ class Optimisers:
             optimiser.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """The moments and step counts (not copies), keyed `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`."""
+        """The moments and step counts (not copies), keyed `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`; of LARS the
+        first alone."""
         return {
-            f"{name}.{moment}": self._moments[parameter][moment]
+            f"{name}.{moment}": value
             for name, parameter in self._parameters.items()
-            for moment in _MOMENTS
+            for moment, value in self._moments[parameter].items()
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -151,6 +159,7 @@ class Optimisers:
                 "weight_decay": decay,
                 "decay": decay,
                 "trust": self._spec.groups[group].trust,
+                "eta": self._spec.groups[group].eta,
             }
             for (group, decay, scale), members in split.items()
         ]
@@ -158,16 +167,20 @@ class Optimisers:
     def _start_moments(self) -> dict[Tensor, dict[str, Tensor]]:
         """Give every parameter its moments now, as AdamW would on its first step, so that the state always
         has the same keys and a checkpoint that lacks one is noticed."""
-        members = ((o, p) for o in self._optimisers for group in o.param_groups for p in group["params"])
-        for optimiser, parameter in members:
-            optimiser.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False),
-            }
+        members = ((o, g["name"], p) for o in self._optimisers for g in o.param_groups for p in g["params"])
+        for optimiser, group, parameter in members:
+            moments = _MOMENTS[self._spec.groups[group].kind]
+            optimiser.state[parameter] = {moment: _start(moment, parameter) for moment in moments}
         return {parameter: state for o in self._optimisers for parameter, state in o.state.items()}
 
 
 def _norm(parameters: list[nn.Parameter]) -> Float[Tensor, ""]:
     """The norm of the gradients together; every parameter has one."""
     return nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None]).float()
+
+
+def _start(moment: str, parameter: nn.Parameter) -> Tensor:
+    """What a parameter's moment is before the first step: 0, of a count as of values."""
+    if moment == "step":
+        return torch.zeros((), dtype=torch.float32, device=parameter.device)
+    return torch.zeros_like(parameter, memory_format=torch.preserve_format, requires_grad=False)

@@ -19,6 +19,8 @@ from onestage.types import Geometry, Piece, View, Words
 
 SOURCES = {
     "scenes[:train|test]": "built in: handwritten digits on photographs, with captions, labels, boxes and masks",
+    "scenes-pairs[:train|test]": "built in: two scenes and a statement on them, true or false",
+    "scenes-clips[:train|test]": "built in: scenes in which a digit moves as the caption says",
     "digits[:train|test]": "built in: scikit-learn's handwritten digits, with labels",
     "FOLDER": "images; sub-folders are classes; metadata.jsonl, .csv, .parquet: file_name and text or label",
     "0.7*SRC+0.3*SRC": "a mixture: every step holds the same number of samples of each source",

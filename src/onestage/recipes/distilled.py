@@ -73,6 +73,24 @@ def eva_l14() -> Recipe:
     )
 
 
+def eva02_ti14() -> Recipe:
+    """EVA-02 with ViT-Ti/14 (arXiv:2303.11331, table 16; baaivision/EVA).
+
+    Data, teacher and command: as eva02_b14, for 240 epochs at batch 4000. Expected: 80.7 % top-1 after fine-tuning at
+    336 px. Its blocks have no norm inside. Assumed: as eva02_b14.
+    """
+    return _eva02("eva02_ti14", Vit(arch="eva02_tiny_patch14_224", size=224, init="eva02"), 3e-3, 4000, 240)
+
+
+def eva02_s14() -> Recipe:
+    """EVA-02 with ViT-S/14 (arXiv:2303.11331, table 16; baaivision/EVA).
+
+    Data, teacher and command: as eva02_ti14. Expected: 85.8 % top-1 after fine-tuning at 336 px. Assumed: as
+    eva02_ti14, and no drop path.
+    """
+    return _eva02("eva02_s14", Vit(arch="eva02_small_patch14_224", size=224, init="eva02"), 3e-3, 4000, 240)
+
+
 def eva02_b14() -> Recipe:
     """EVA-02 with ViT-B/14 (arXiv:2303.11331, table 16; baaivision/EVA).
 
@@ -155,6 +173,8 @@ DISTILLED_ROWS: tuple[Callable[[], Recipe], ...] = (
     eva_b14,
     eva_l14,
     eva_g14,
+    eva02_ti14,
+    eva02_s14,
     eva02_b14,
     eva02_l14,
     fd_b16,
@@ -165,7 +185,7 @@ DISTILLED_ROWS: tuple[Callable[[], Recipe], ...] = (
 )
 
 
-def _eva(name: str, method: Method, model: Vit, lr: float, batch: int, warmup: int) -> Recipe:
+def _eva(name: str, method: Method, model: Vit, lr: float, batch: int, warmup: int, epochs: int = 150) -> Recipe:
     group = Group(
         lr=lr,
         betas=(0.9, 0.98),
@@ -179,15 +199,15 @@ def _eva(name: str, method: Method, model: Vit, lr: float, batch: int, warmup: i
         method=method,
         models={"student": model},
         batch=batch,
-        epochs=150,
+        epochs=epochs,
         optimiser=Optimiser(groups={"all": group}, reference_batch=batch),
-        schedule=Cosine(warmup=warmup / 150, start=1e-6, end=1e-5),
+        schedule=Cosine(warmup=warmup / epochs, start=1e-6, end=1e-5),
     )
 
 
-def _eva02(name: str, model: Vit) -> Recipe:
+def _eva02(name: str, model: Vit, lr: float = 1.5e-3, batch: int = 2048, epochs: int = 150) -> Recipe:
     slow = dataclasses.replace(model, stem_gradient=0.1, normalise="clip")
-    return _eva(name, EVA02, slow, lr=1.5e-3, batch=2048, warmup=1)
+    return _eva(name, EVA02, slow, lr, batch, warmup=1, epochs=epochs)
 
 
 def _fd(name: str, arch: str, drop_path: float) -> Recipe:

@@ -1,11 +1,13 @@
 """Paper-size recipes of the siamese rows, on ViT-B/16.
 
-MoCo v3 (arXiv:2104.02057) is published for it. The others are published for ResNet-50 with LARS or SGD; here they have
-MoCo v3's encoder and optimiser, and heads, views and averages of their own. What they score so is not published.
+MoCo v3 (arXiv:2104.02057) is published for it. The others are published for ResNet-50; here they have its encoder, BYOL
+and Barlow Twins their own LARS, the others its optimiser, and all of them heads, views and averages of their own. What
+they score so is not published.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import Vit
@@ -17,6 +19,8 @@ from onestage.pretraining import Recipe
 
 FOREVER = 10**12
 """Steps; more than any run has."""
+VECTORS = ("*.bias", "*norm*.weight")
+"""Biases, and what norms multiply by."""
 
 
 def moco_v2_b16() -> Recipe:
@@ -58,9 +62,10 @@ def byol_b16() -> Recipe:
     Data: ImageNet-1K.
     Command: onestage pretrain byol_b16 --data IMAGENET/train --out runs/byol
     Expected: nothing is published for it (ResNet-50: 74.3 % linear after 1000 epochs).
-    Assumed: encoder, optimiser and length, which are MoCo v3's, and BYOL's momentum for 1000 epochs, 0.996 to 1.
+    Its LARS, length and momentum are BYOL's for 1000 epochs. Assumed: the encoder, which is MoCo v3's with its stem.
     """
-    return _row("byol_b16", BYOL)
+    body = Group(kind="lars", lr=0.2 * 4096 / 256, weight_decay=1.5e-6)
+    return _lars("byol_b16", BYOL, {"all": body}, batch=4096, end=0.0)
 
 
 def barlow_twins_b16() -> Recipe:
@@ -69,10 +74,13 @@ def barlow_twins_b16() -> Recipe:
     Data: ImageNet-1K.
     Command: onestage pretrain barlow_twins_b16 --data IMAGENET/train --out runs/barlow_twins
     Expected: nothing is published for it (ResNet-50: 73.2 % linear after 1000 epochs).
-    Assumed: encoder, optimiser and length, which are MoCo v3's. The released code's gradient is divided by the number
-    of processes; here it is exact.
+    Its LARS and length are its own; biases and norms have a learning rate of their own, which was found with the
+    released code's gradient, divided by the number of processes: here it is exact. Assumed: the encoder, which is
+    MoCo v3's with its stem, and one end of both rates, a thousandth of the first.
     """
-    return _row("barlow_twins_b16", BARLOW_TWINS)
+    body = Group(kind="lars", lr=0.2 * 2048 / 256, weight_decay=1e-6)
+    vectors = dataclasses.replace(body, lr=0.0048 * 2048 / 256, match=VECTORS)
+    return _lars("barlow_twins_b16", BARLOW_TWINS, {"vectors": vectors, "all": body}, batch=2048, end=1e-3 * body.lr)
 
 
 SIAMESE_ROWS: tuple[Callable[[], Recipe], ...] = (
@@ -96,4 +104,18 @@ def _row(name: str, method: Method, batch: int = 4096) -> Recipe:
         epochs=300.0,
         optimiser=Optimiser(groups={"stem": stem, "all": body}, reference_batch=4096, rule="linear"),
         schedule=Cosine(warmup=40 / 300),
+    )
+
+
+def _lars(name: str, method: Method, groups: dict[str, Group], batch: int, end: float) -> Recipe:
+    """Momentum of 0.9, ten epochs of warm-up and a thousand in all, on MoCo v3's encoder."""
+    stem = dataclasses.replace(groups["all"], match=("encoders.student.backbone.patch_embed.*",), freeze_until=FOREVER)
+    return Recipe(
+        name=name,
+        method=method,
+        models={"student": Vit(arch="vit_base_patch16_224", size=224, positions="sincos", init="mae")},
+        batch=batch,
+        epochs=1000.0,
+        optimiser=Optimiser(groups={"stem": stem, **groups}, reference_batch=batch, rule="linear"),
+        schedule=Cosine(warmup=10 / 1000, end=end),
     )

@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from onestage.views.attentive import Attentive
+from onestage.views.augment import AugmentSpec, Erase, RandAugment, ThreeAugment
 from onestage.views.colour import Colour
 from onestage.views.crop import Crop
 from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
@@ -28,14 +29,18 @@ HideSpec = Annotated[Random | Block | BlockReversed | Units | Attentive, Field(d
 
 __all__ = [
     "Attentive",
+    "AugmentSpec",
     "Block",
     "BlockReversed",
     "Colour",
     "Crop",
     "DrawnSpec",
+    "Erase",
     "HideSpec",
+    "RandAugment",
     "Random",
     "Resize",
+    "ThreeAugment",
     "Units",
     "ViewSpec",
     "block_wise",

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from onestage.spec import spec
+from onestage.views.tones import change
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(ge=0)]
@@ -21,8 +22,8 @@ Strength = Annotated[float, Field(ge=0)]
 Operations = tuple[tuple[str, float], ...]
 """Colour operations in their order, each with its factor (blur: sigma in pixels; solarize: threshold)."""
 
-_SIGMA = (0.1, 2.0)
-_THRESHOLD = 128.0
+SIGMA = (0.1, 2.0)
+THRESHOLD = 128.0
 
 
 @final
@@ -57,9 +58,9 @@ class Colour:
         if rng.random() < self.grey:
             operations.append(("grey", 1.0))
         if rng.random() < self.blur:
-            operations.append(("blur", rng.uniform(*_SIGMA)))
+            operations.append(("blur", rng.uniform(*SIGMA)))
         if rng.random() < self.solarize:
-            operations.append(("solarize", _THRESHOLD))
+            operations.append(("solarize", THRESHOLD))
         return tuple(operations)
 
     def _jitter(self, rng: np.random.Generator) -> list[tuple[str, float]]:
@@ -103,7 +104,7 @@ def _apply(image: Tensor, name: str, factor: float) -> Tensor:
             return functional.gaussian_blur(image, [_kernel(factor, min(image.shape[-2:]))] * 2, [factor] * 2)
         case "solarize":
             return functional.solarize(image, factor)
-    raise ValueError(f"unknown colour operation {name!r}")
+    return change(image, name, factor)
 
 
 def _kernel(sigma: float, side: int) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from onestage.roles import Plan, ViewMaker
 from onestage.spec import spec
+from onestage.views.augment import AugmentSpec, Erase, RandAugment, erase
 from onestage.views.colour import Colour, Probability, recolour
 from onestage.views.resize import Interpolation, Side, reach, resample, resample_box
 
@@ -49,16 +50,21 @@ class Crop(ViewMaker):
     """Least and greatest aspect (width / height) of the crop, drawn log-uniformly."""
     flip: Probability = 0.5
     interpolation: Interpolation = "bicubic"
+    augment: AugmentSpec | None = None
+    """RandAugment or 3-Augment, before the colours."""
     colour: Colour | None = None
+    erase: Erase | None = None
     kind: Literal["crop"] = "crop"
 
     @property
     def alters(self) -> frozenset[str]:
-        """What the view may change: `crop`, `flip`, `colour`."""
+        """What the view may change: `crop`, `flip`, `colour`, `warp`, `erase`."""
         may = {
             "crop": self.scale != (1.0, 1.0),
             "flip": self.flip > 0,
-            "colour": self.colour is not None and self.colour.changes,
+            "colour": self.augment is not None or (self.colour is not None and self.colour.changes),
+            "warp": isinstance(self.augment, RandAugment),
+            "erase": self.erase is not None and self.erase.probability > 0,
         }
         return frozenset(name for name, happens in may.items() if happens)
 
@@ -66,8 +72,10 @@ class Crop(ViewMaker):
         """Box, flip and colour for a picture of `width` x `height` pixels."""
         box = random_box(rng, width, height, self.scale, self.ratio)
         flip = rng.random() < self.flip
-        colour = self.colour.draw(rng) if self.colour is not None else ()
-        return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size))
+        colour = self.augment.draw(rng) if self.augment is not None else ()
+        colour += self.colour.draw(rng) if self.colour is not None else ()
+        gone = self.erase.draw(rng, self.size) if self.erase is not None and self.size is not None else None
+        return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size), erased=gone)
 
     def rows(self, plan: Plan) -> int:
         """Those down to the box's lower side and, where smaller pixels may be cut, as far as the filter reaches."""
@@ -88,7 +96,7 @@ class Crop(ViewMaker):
         else:
             box = tuple(plan.scale * side for side in (left, top, left + width, top + height))
             image = resample_box(pixels, box, self.size, self.interpolation)
-        return recolour(_flipped(image) if plan.flip else image, plan.colour)
+        return erase(recolour(_flipped(image) if plan.flip else image, plan.colour), plan.erased)
 
 
 def _flipped(image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:

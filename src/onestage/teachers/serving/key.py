@@ -42,6 +42,7 @@ def view_key(salt: bytes, picture: bytes, plan: Plan, view: ViewSpec) -> Key:
         picture: `picture_digest`.
     """
     told = [plan.box, plan.flip, [[name, factor.hex()] for name, factor in plan.colour], view.size, view.interpolation]
+    told += [] if plan.erased is None else [plan.erased]
     digest = hashlib.blake2b(salt + picture + json.dumps(told).encode(), digest_size=KEY_BYTES).digest()
     first, second = np.frombuffer(digest, dtype="<i8").tolist()
     return first, second

@@ -23,7 +23,7 @@ from onestage.teachers.serving.server import LiveServer, ReplayServer, Server, S
 from onestage.teachers.serving.spec import Live, Serving, Stored
 from onestage.teachers.serving.store import Store
 from onestage.types import Also
-from onestage.views import ViewSpec
+from onestage.views import Crop, ViewSpec
 
 
 class Setting(NamedTuple):
@@ -100,7 +100,18 @@ def identity(setting: Setting, codec: Codec) -> dict[str, object]:
 
 
 def manifest_of(setting: Setting, codec: Codec, source: str, fingerprint: str, each: int, count: int) -> Manifest:
-    """The manifest of a store of this run's answers."""
+    """The manifest of a store of this run's answers.
+
+    Raises:
+        UserError: for views whose plans a store has no place for.
+    """
+    for name in sorted(setting.seen):
+        view = setting.views[name]
+        if isinstance(view, Crop) and (view.augment is not None or view.erase is not None):
+            raise UserError(
+                f"views.{name}: a store keeps crops, flips and colours, but this view has augment or erase; serve the "
+                "teacher live or by replay"
+            )
     answers = tuple(
         Answer(encoder=ask.encoder, view=ask.view, space=ask.space, grid=shape.grid, width=shape.width)
         for ask, shape in setting.answered().items()
