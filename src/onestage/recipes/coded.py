@@ -24,7 +24,8 @@ def beit_b16() -> Recipe:
     Data: ImageNet-1K. Command: onestage pretrain beit_b16 --data IMAGENET/train --teacher dalle:FILE
     --out runs/beit_b16
     Expected: 83.2 % top-1 after fine-tuning with DALL-E's codes, which see images of 112 pixels; a run of VQ-KD
-    (--teacher runs/vqkd_b16) sees all 224, as in BEiT v2. Mask token and table of relative positions decay, as in its code.
+    (--teacher runs/vqkd_b16) sees all 224, as in BEiT v2. Mask token and table of relative positions decay, as in its
+    code.
     """
     return _recipe("beit_b16", BEIT, "vit_base_patch16_224", layer_scale=0.1)
 
