@@ -86,5 +86,9 @@ def test_a_teacher_that_is_not_to_be_had_says_where_it_was_sought(monkeypatch: p
     monkeypatch.setattr("onestage.teachers.open_clip.download_pretrained_from_hf", offline)
     with pytest.raises(UserError) as said:
         load_teachers(recipes.recipe("uta_b14"), torch.device("cpu"))
-    for word in ("timm/eva_giant_patch14_plus_clip_224.merged2b_s11b_b114k", "open_clip:EVA01-g-14-plus/FILE", "--teacher"):
+    for word in (
+        "timm/eva_giant_patch14_plus_clip_224.merged2b_s11b_b114k",
+        "open_clip:EVA01-g-14-plus/FILE",
+        "--teacher",
+    ):
         assert word in str(said.value)
