@@ -12,7 +12,7 @@ from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.objective.crops import fewer
-from onestage.predictors import MLP, Decoder, Linear, PredictorSpec, Prompting, Quantised, Relative
+from onestage.predictors import MLP, Decoder, Latent, Linear, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Saving
 from onestage.targets import Encoded
 from onestage.views import Crop, Random
@@ -50,6 +50,7 @@ def lean(method: Method) -> Method:
         "decoder": Decoder(width=32, depth=1, heads=2),
         "relative": Relative(width=32, depth=1, heads=2),
         "prompting": Prompting(width=32, depth=1, heads=2),
+        "latent": Latent(depth=1, heads=2),
         "quantised": Quantised(codes=24, values=8, width=32, heads=2),
     }
     terms = {

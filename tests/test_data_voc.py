@@ -82,6 +82,38 @@ def test_masks_count_where_every_image_has_one(tmp_path: Path) -> None:
     assert mask is not None and np.array_equal(mask.decode(), numbers)
 
 
+def test_objects_have_outlines_by_their_numbers(tmp_path: Path) -> None:
+    source = open_source(made(tmp_path))
+    assert source[0].instances is None
+    numbers = np.zeros((20, 40), dtype=np.uint8)
+    numbers[2:9, 3:8], numbers[10:19, 20:30], numbers[9, :] = 1, 2, VOID
+    (tmp_path / "SegmentationObject").mkdir()
+    Image.fromarray(numbers).save(tmp_path / "SegmentationObject" / "a.png")
+    again = open_source(f"voc:{tmp_path}")
+    sample = again[0]
+    assert again.fingerprint() != source.fingerprint() and again[1].instances is None
+    assert sample.instances is not None and np.array_equal(sample.instances.decode(), [numbers == 1, numbers == 2])
+    numbers[0, 0] = 3
+    Image.fromarray(numbers).save(tmp_path / "SegmentationObject" / "a.png")
+    with pytest.raises(BadSample, match=r"a\.png has object 3, but 2 are annotated"):
+        sample.instances.decode()
+
+
+def test_a_whole_annotation_as_the_challenge_has_it(tmp_path: Path) -> None:
+    """Pose, truncation and occlusion are passed over, numbers may be broken, and parts have names of their own."""
+    source = open_source(made(tmp_path))
+    head = f"<part><name>hand</name><bndbox>{PLACE}</bndbox></part>"
+    about = "<folder>VOC2012</folder><source><database>The VOC2008 Database</database></source><segmented>0</segmented>"
+    box = "<xmax>33.5</xmax><xmin>2</xmin><ymax>19</ymax><ymin>1.25</ymin>"
+    person = "<name>person</name><pose>Frontal</pose><truncated>1</truncated><occluded>1</occluded>"
+    person += "<difficult>0\n</difficult>"
+    actions = "<actions><jumping>1</jumping></actions><point><x>3</x><y>4</y></point>"
+    xml(tmp_path, "a", f"{about}{SIZE}<object>{person}<bndbox>{box}</bndbox>{actions}{head}{head}</object>")
+    sample = open_source(source.name)[0]
+    assert sample.boxes == ((1, 0.25, 33.5, 19),) and sample.box_crowds == (False,)
+    assert [source.box_classes[label] for label in sample.box_labels] == ["person"]
+
+
 def test_other_classes_are_those_that_the_files_name(tmp_path: Path) -> None:
     text = made(tmp_path)
     xml(tmp_path, "b", SIZE + DOG.format(PLACE).replace(">dog<", ">axolotl<"))

@@ -56,6 +56,30 @@ def test_an_image_has_all_its_questions_with_all_answers(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("told", "file"),
+    [
+        ({"data_type": "mscoco", "data_subtype": "test-dev2015"}, "COCO_test2015_000000000042"),
+        ({"data_type": "mscoco", "data_subtype": "train2014"}, "COCO_train2014_000000000042"),
+        ({"data_type": "abstract_v002", "data_subtype": "val2015"}, "abstract_v002_val2015_000000000042"),
+        ({}, "000000000042"),
+        ({}, "42"),
+    ],
+)
+def test_images_have_the_names_of_their_releases(told: dict[str, str], file: str, tmp_path: Path) -> None:
+    draw(tmp_path / "images" / f"{file}.png", 0)
+    (tmp_path / "q.json").write_text(json.dumps(told | {"questions": ASKED[:1]}))
+    assert open_source(f"vqa:{tmp_path / 'images'},{tmp_path / 'q.json'}")[0].key == f"{file}.png"
+
+
+def test_multiple_choice_has_one_answer(tmp_path: Path) -> None:
+    """Where the ten answers are not given: the choices are none of them."""
+    asked = [{**ASKED[0], "multiple_choices": ["red", "2", "yes"]}]
+    answers = [{"question_id": 420, "image_id": 42, "multiple_choice_answer": "red", "answer_type": "other"}]
+    text = vqa(tmp_path, asked, answers)
+    assert open_source(f"{text},{tmp_path / 'a.json'}")[0].questions == (Question("What colour?", ("red",), "420"),)
+
+
+@pytest.mark.parametrize(
     ("asked", "answers", "said"),
     [
         ({}, None, r"no list of objects under 'questions' .there are: data_subtype, task_type, questions"),
@@ -89,6 +113,7 @@ def test_nlvr2(tmp_path: Path) -> None:
     for number, name in enumerate(("dev-850-0-img0", "dev-850-0-img1", "deep/x")):
         draw(tmp_path / "images" / f"{name}.png", number)
     told = {"sentence": "The left image has two dogs.", "identifier": "dev-850-0-2", "label": "True", "synset": "dog"}
+    told |= {"validation": {"1": "True"}, "left_url": "https://a/b.jpg", "right_url": "https://a/c.jpg", "directory": 7}
     other = {**told, "identifier": "dev-850-0-3", "label": "False", "left": "x.png", "right": "dev-850-0-img0.png"}
     open_ended = {key: value for key, value in told.items() if key != "label"} | {"identifier": "dev-851-0-0"}
     file = lines(tmp_path / "dev.json", [told, other, open_ended])

@@ -65,6 +65,21 @@ def test_data_yaml_its_splits_and_lists(tmp_path: Path) -> None:
     assert labels_of("images/x/images/a.b.jpg") == "images/x/labels/a.b.txt" and labels_of("a.jpg") == "a.txt"
 
 
+def test_a_path_from_elsewhere_and_lists_in_other_folders(tmp_path: Path) -> None:
+    """As YOLO's own data sets have them: `path: coco8`, and `./` for what lies beside a list."""
+    made(tmp_path)
+    (tmp_path / "data.yaml").write_text(f"path: coco8\ntrain: images/train\nval: images/val.txt\ntest:\n{NAMES}")
+    (tmp_path / "images" / "val.txt").write_text("./train/a.png\nimages/train/deep/b.png\n\n")
+    assert open_source(f"yolo:{tmp_path}")[0].boxes
+    source = open_source(f"yolo:{tmp_path},val")
+    assert [source[n].key for n in range(2)] == ["images/train/a.png", "images/train/deep/b.png"] and source[0].boxes
+    with pytest.raises(UserError, match="no folder of images under 'test'"):
+        open_source(f"yolo:{tmp_path},test")
+    (tmp_path / "data.yaml").write_text(f"path: coco8\ntrain: elsewhere\n{NAMES}")
+    with pytest.raises(UserError, match="path 'coco8': there is no folder"):
+        open_source(f"yolo:{tmp_path}")
+
+
 def test_a_folder_without_data_yaml(tmp_path: Path) -> None:
     text = made(tmp_path)
     (tmp_path / "data.yaml").unlink()
@@ -102,7 +117,7 @@ def test_a_broken_line_makes_a_bad_sample(line: str, said: str, tmp_path: Path) 
         ("names: {0: a, 2: b}", "expected a list of class names"),
         ("names: []", "expected a list of class names"),
         ("nc: 3", "names is None"),
-        (f"{NAMES}path: nowhere", "path 'nowhere': there is no folder"),
+        (f"{NAMES}path: nowhere\ntrain: none", "path 'nowhere': there is no folder"),
         (f"{NAMES}kpt_shape: [17, 5]", "kpt_shape"),
         (f"{NAMES}train: none", "none: there is no such folder or list"),
         (f"{NAMES}train: labels", "no images in"),

@@ -51,7 +51,9 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     assert words == {
         "supervised": "negative categories",
         **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
-        **dict.fromkeys(("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2"), "stop gradient"),
+        **dict.fromkeys(
+            ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae"), "stop gradient"
+        ),
         "mae": "-",
         "eva": "stop gradient",
         "mvp": "stop gradient",

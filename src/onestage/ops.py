@@ -84,6 +84,11 @@ def sincos_2d(width: int, grid: Grid) -> Float[Tensor, "g d"]:
     return sincos(torch.stack([rows.flatten(), columns.flatten()], dim=1), width)
 
 
+def positions_of(cells: Int[Tensor, "b m"], grid: Grid, width: int) -> Float[Tensor, "b m d"]:
+    """The same encoding of single cells."""
+    return sincos(torch.stack([cells // grid[1], cells % grid[1]], dim=-1).float(), width)
+
+
 def relative_cells(
     seen: Geometry, wanted: Geometry, cells: Int[Tensor, "b m"], seen_grid: Grid, wanted_grid: Grid
 ) -> Float[Tensor, "b m 2"]:

@@ -1,4 +1,7 @@
-"""`voc:FOLDER[,SPLIT]`: PASCAL VOC's layout: Annotations/*.xml, JPEGImages, ImageSets, SegmentationClass.
+"""`voc:FOLDER[,SPLIT]`: PASCAL VOC's layout: Annotations/*.xml, JPEGImages, ImageSets, and masks.
+
+SegmentationClass has the class of every pixel, SegmentationObject the number of its object, from 1 on, in the order of
+the annotation; on the rims between objects both are void.
 
 SPLIT is a list of ImageSets/Main such as `trainval`, or one of another folder of it, such as `Segmentation/val`;
 without it every annotation is a sample. Boxes are numbered from 1 on in the files, their last pixel included. What is
@@ -12,25 +15,55 @@ import json
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from onestage.data.annotated import content_of, fingerprint_of, inside, read_lines
-from onestage.data.decode import EXTENSIONS, File
+from onestage.data.decode import EXTENSIONS, File, class_numbers
 from onestage.data.entries import Strings
 from onestage.data.listing import ending, names_in
 from onestage.data.masks import MaskFile
+from onestage.data.outlines import MAX_MASKS
 from onestage.data.xml import Element, parse
 from onestage.roles import Source
-from onestage.sample import BadSample, Sample
+from onestage.sample import VOID, BadSample, Instances, Sample
 from onestage.spec import UserError
 
 PREFIX = "voc:"
 FORM = "voc:FOLDER[,SPLIT]"
 ABOUT = "PASCAL VOC's layout: Annotations/*.xml, JPEGImages, ImageSets/Main/SPLIT.txt, SegmentationClass"
-ANNOTATIONS, IMAGES, MASKS, SETS = "Annotations", "JPEGImages", "SegmentationClass", "ImageSets"
+ANNOTATIONS, IMAGES, SETS = "Annotations", "JPEGImages", "ImageSets"
+MASKS, OBJECTS = "SegmentationClass", "SegmentationObject"
 VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 """The classes of VOC, whose numbers in masks are these from 1 on."""
+
+
+@final
+class ObjectMasks(Instances):
+    """Where each object is, by a PNG of their numbers.
+
+    Args:
+        count: how many objects the annotation has.
+    """
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self.count = path, count
+
+    def decode(self) -> np.ndarray:
+        """bool (objects, height, width).
+
+        Raises:
+            BadSample: when it does not decode, or has an object that the annotation lacks.
+        """
+        numbers = class_numbers(self.path)
+        highest = int(numbers.max(initial=0, where=numbers != VOID))
+        if highest > self.count:
+            raise BadSample(f"{OBJECTS}/{self.path.name} has object {highest}, but {self.count} are annotated")
+        if numbers.size * self.count > MAX_MASKS:
+            raise BadSample(f"{self.count} masks of {numbers.shape[1]} x {numbers.shape[0]} pixels are too many")
+        return np.arange(1, self.count + 1)[:, None, None] == numbers
 
 
 @final
@@ -40,6 +73,7 @@ class Voc(Source):
     Args:
         rows: for each sample a JSON object of its `key`, its `objects`, or the `fault` that it has.
         images: files by their names without the ending.
+        masks, outlined: what has a mask of classes, and one of objects.
     """
 
     def __init__(
@@ -50,9 +84,11 @@ class Voc(Source):
         images: dict[str, str],
         classes: tuple[str, ...],
         masks: frozenset[str],
+        outlined: frozenset[str],
         fingerprint: str,
     ) -> None:
-        self.name, self.folder, self.rows, self.images, self.masks = name, folder, rows, images, masks
+        self.name, self.folder, self.rows, self.images = name, folder, rows, images
+        self.masks, self.outlined = masks, outlined
         self.box_classes = classes
         self.has_masks = bool(masks)
         self.mask_classes = ("background", *VOC) if self.has_masks and classes == VOC else ()
@@ -75,6 +111,7 @@ class Voc(Source):
             width, height = picture.size
             raise BadSample(f"it is {width} x {height}, but was annotated as {row['size'][0]} x {row['size'][1]}")
         mask = MaskFile(self.folder / MASKS / f"{key}.png", frozenset(), len(self.mask_classes) or None)
+        outlines = ObjectMasks(self.folder / OBJECTS / f"{key}.png", len(objects))
         return Sample(
             key=self.images[key],
             picture=picture,
@@ -82,6 +119,7 @@ class Voc(Source):
             box_labels=tuple(self._number[one["name"]] for one in objects),
             box_crowds=tuple(one["difficult"] for one in objects),
             mask=mask if key in self.masks else None,
+            instances=outlines if objects and key in self.outlined else None,
         )
 
     def fingerprint(self) -> str:
@@ -105,7 +143,9 @@ def open_voc(text: str) -> Voc:
     try:
         keys = _keys(text, folder, split)
         images = {file[: -len(ending(file))]: file for file in names_in(folder / IMAGES) if ending(file) in EXTENSIONS}
-        masks = frozenset(_stems(folder / MASKS, ".png") if (folder / MASKS).is_dir() else ())
+        masks, outlined = (
+            frozenset(_stems(folder / place, ".png") if (folder / place).is_dir() else ()) for place in (MASKS, OBJECTS)
+        )
     except OSError as error:
         raise UserError(f"{text}: cannot be read ({error})") from None
     rows = [_row(folder, key, key in masks) for key in keys]
@@ -113,8 +153,10 @@ def open_voc(text: str) -> Voc:
     classes = VOC if names <= set(VOC) else tuple(sorted(names))
     packed = Strings(json.dumps(row) for row in rows)
     files = [images.get(key, f"{key}.jpg") for key in keys]
-    fingerprint = fingerprint_of(text, folder / IMAGES, files, [], repr(list(packed)), repr(sorted(masks)))
-    return Voc(text, folder, packed, images, classes, masks if masks.issuperset(keys) else frozenset(), fingerprint)
+    told = repr(list(packed)), repr(sorted(masks)), repr(sorted(outlined)) if outlined else ""
+    fingerprint = fingerprint_of(text, folder / IMAGES, files, [], *told)
+    every = masks if masks.issuperset(keys) else frozenset[str]()
+    return Voc(text, folder, packed, images, classes, every, outlined, fingerprint)
 
 
 def _keys(text: str, folder: Path, split: str) -> list[str]:

@@ -68,7 +68,7 @@ def open_vqa(text: str) -> Vqa:
     for number, one in enumerate(asked):
         where = f"{files[0]}, question {number}"
         key = str(needed(where, one, "question_id", (int, str)))
-        names = _names(needed(where, one, "image_id", (int, str)), told.get("data_subtype"))
+        names = _names(needed(where, one, "image_id", (int, str)), told.get("data_type"), told.get("data_subtype"))
         given = answers.get(key, ())
         answered += bool(given)
         rows.setdefault(images.file(*names), []).append((needed(where, one, "question", str), given, key))
@@ -78,10 +78,13 @@ def open_vqa(text: str) -> Vqa:
     return Vqa(text, folder, packed, fingerprint_of(text, folder, rows, files))
 
 
-def _names(image: int | str, subtype: object) -> tuple[str, ...]:
+def _names(image: int | str, kind: object, subtype: object) -> tuple[str, ...]:
+    """What an image may be called; the questions of `test-dev2015` are about images of `test2015`."""
     if isinstance(image, str):
         return (image,)
-    return f"COCO_{subtype}_{image:012d}", f"{image:012d}", str(image)
+    split = str(subtype).replace("-dev", "")
+    scenes = [f"{kind}_{split}_{image:012d}"] if isinstance(kind, str) else []
+    return f"COCO_{split}_{image:012d}", *scenes, f"{image:012d}", str(image)
 
 
 def _answers(file: Path) -> dict[str, tuple[str, ...]]:

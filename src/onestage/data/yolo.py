@@ -149,6 +149,8 @@ def _described(file: Path, split: str) -> Layout:
     if not isinstance(places, list) or not all(isinstance(place, str) and place for place in places):
         raise UserError(f"{file}: no folder of images under '{split}' ({keys_in(told)})")
     root = file.parent / str(told.get("path") or ".")
+    if not root.is_dir() and any((file.parent / place).exists() for place in places):
+        root = file.parent  # the path is often that from a folder of all data sets, in which this one is at home
     if not root.is_dir():
         raise UserError(f"{file}: path '{told['path']}': there is no folder {root}")
     # Some exporters write the places as seen from a folder beside the file.
@@ -175,7 +177,9 @@ def _images(root: Path, place: str) -> list[str]:
         return sorted(f"{place}/{file}" for file in names_in(path) if ending(file) in EXTENSIONS)
     if path.suffix != ".txt" or not path.is_file():
         raise UserError(f"{path}: there is no such folder or list (.txt) of images")
-    return [str(PurePosixPath(line)) for line in read_lines(path)]
+    # As YOLO's tools read them: ./a.jpg lies beside the list, a.jpg under the root.
+    beside = PurePosixPath(place).parent
+    return [str(beside / line if line.startswith("./") else PurePosixPath(line)) for line in read_lines(path)]
 
 
 def _thing(where: str, line: str, layout: Layout, size: tuple[int, int]) -> Thing:

@@ -9,11 +9,12 @@ from pydantic import Discriminator
 from onestage.encoders.aggregation import Aggregation
 from onestage.encoders.clip import ClipImage, ClipText
 from onestage.encoders.projectors import Blocks, Codes, Mlp
+from onestage.encoders.regressor import Regressor
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
 EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText, Discriminator("kind")]
-ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation, Discriminator("kind")]
+ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation | Regressor, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "EncoderSpec",
     "Mlp",
     "ProjectorSpec",
+    "Regressor",
     "Swin",
     "Vit",
 ]

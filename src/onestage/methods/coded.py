@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import Aggregation
-from onestage.likelihood import Categorical
+from onestage.encoders import Aggregation, Regressor
+from onestage.likelihood import Categorical, Gaussian
 from onestage.methods.masked import AUGMENTED, masked
-from onestage.objective import Frozen, Method, Term, Trained
-from onestage.predictors import Linear
+from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
+from onestage.predictors import Latent, Linear, Same
 from onestage.targets import Encoded
 from onestage.views import Block, Colour, Crop
 
 BEIT = Method(
     name="beit",
-    cite="BEiT, arXiv:2106.08254 sec. 2 (with any frozen code book: a run of VQ-KD; DALL-E's is not here)",
+    cite="BEiT, arXiv:2106.08254 sec. 2 (with any frozen code book: DALL-E's as published, or a run of VQ-KD)",
     encoders={"student": Trained(), "teacher": Frozen()},
     views=AUGMENTED,
     inputs=masked(Block(cells=75, of=196)),
@@ -49,4 +49,40 @@ BEIT2 = Method(
 )
 """Both read the codes by one head."""
 
-ROWS = (BEIT, PECO, BEIT2)
+CAE = Method(
+    name="cae",
+    cite="CAE, arXiv:2202.03026 sec. 3 (codes of hidden cells from regressed latents, which are aligned with those "
+    "that the encoder gives of the hidden cells alone)",
+    encoders={
+        "student": Trained(),
+        "live": Ema(of="student", momentum=0.0, end=0.0, when="before"),
+        "teacher": Frozen(),
+    },
+    views={"view1": Crop(scale=(0.08, 1.0))},
+    inputs={
+        "kept": Input(encoder="student", parts={"image": Part(of="view1", hide=Block(cells=98, of=196), mode="drop")})
+    },
+    projectors={"regressor": Regressor()},
+    terms={
+        "codes": Term(
+            x="kept",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="hidden", space="codes"),
+            predictor=Latent(),
+            likelihood=Categorical(),
+            projector="regressor",
+        ),
+        "latents": Term(
+            x="kept",
+            y="view1",
+            target=Encoded(encoder="live", rows="hidden", space="raw", sees="hidden"),
+            predictor=Same(),
+            likelihood=Gaussian(form="squared"),
+            projector="regressor",
+            weight=2.0,
+        ),
+    },
+)
+"""The target encoder has the student's own weights of each step, without gradients and without drop path."""
+
+ROWS = (BEIT, PECO, BEIT2, CAE)

@@ -9,7 +9,7 @@ from typing import final
 
 from pydantic import Field
 
-from onestage.encoders import Codes, Mlp, ProjectorSpec
+from onestage.encoders import Codes, Mlp, ProjectorSpec, Regressor
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
 from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
@@ -146,6 +146,9 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
         if (term.target.space == "codes") != (term.likelihood.kind == "categorical"):
             raise UserError(f"terms.{name}: target.space: codes and likelihood: categorical go together")
+        alone = term.target.sees == "hidden"
+        if alone and (isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
+            raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
     elif term.likelihood.kind == "categorical":
         raise UserError(f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes")
     if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
@@ -211,6 +214,13 @@ def _check_reach(method: Method, name: str, term: Term) -> None:
     if part.hide is None and asked.mix is None and rows == "hidden":
         raise UserError(f"terms.{name}.target.rows: hidden, but input '{term.x}' hides nothing")
     missing = part.mode == "drop" or asked.mix is not None
+    if term.projector is not None and isinstance(method.projectors.get(term.projector), Regressor):
+        if part.mode != "drop" or rows != "hidden" or term.predictor.reaches != "rows":
+            raise UserError(
+                f"terms.{name}: projector '{term.projector}' gives rows of hidden cells alone; it takes an input of "
+                "mode: drop, target rows: hidden, and a predictor that answers row by row"
+            )
+        missing = False
     if missing and rows in {"hidden", "all", "all+cls"} and term.predictor.reaches == "rows":
         raise UserError(
             f"terms.{name}: predictor {term.predictor.kind} reads the encoder's own rows, but input '{term.x}' drops "

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from onestage.objective.asks import depth_read
-from onestage.objective.declare import Input, Method
+from onestage.objective.asks import depth_of, depth_read
+from onestage.objective.declare import Input, Method, Term
 from onestage.objective.mix import mix
 from onestage.roles import Encoder
+from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Piece, Place, Tokens, View
 
 
@@ -62,6 +63,24 @@ def pieces_of(method: Method, name: str, batch: Batch, encoder: Encoder) -> dict
             hidden, count = batch.hidden[f"{name}/{key}"], part.hide.count(encoder.grid)
             pieces[key] = Piece(batch.views[part.of], hidden=hidden, hides=count, mode=part.mode, layers=depth)
     return pieces
+
+
+def shown_of(term: Term) -> str:
+    """What an encoder is shown of a target's view: all of it, or what the term's input hides of it."""
+    alone = isinstance(term.target, Encoded) and term.target.sees == "hidden"
+    return f"{term.y} without {term.x}" if alone else term.y
+
+
+def explained_piece(
+    method: Method, name: str, term: Term, batch: Batch, hidden: tuple[Bool[Tensor, "b g"] | None, int]
+) -> Piece:
+    """What an encoder receives of a term's target, where the term's input hides so many of these cells."""
+    words, depth = term.y == "text", depth_of(method, name, term.y)
+    piece = Piece(None if words else batch.views[term.y], batch.words if words else None, layers=depth)
+    cells, count = hidden
+    if shown_of(term) == term.y or cells is None:
+        return piece
+    return piece._replace(hidden=~cells, hides=cells.shape[1] - count, mode="drop")
 
 
 def _views(method: Method, names: list[str], batch: Batch) -> list[View]:

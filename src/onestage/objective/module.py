@@ -16,12 +16,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
-from onestage.objective.asks import Ask, ask_for, depth_of
+from onestage.objective.asks import Ask, ask_for
 from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
 from onestage.objective.declare import Ema, Frozen, Method, Term, Trained
-from onestage.objective.encode import encode
+from onestage.objective.encode import encode, explained_piece, shown_of
 from onestage.objective.hide import chosen
 from onestage.objective.left_out import blended, drop_terms, given, without_missing
 from onestage.objective.match import nearest
@@ -30,7 +30,7 @@ from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, Table, wanted_cells
-from onestage.types import Batch, Grid, Losses, Piece, Represented, Target, Tokens, View, Wanted
+from onestage.types import Batch, Grid, Losses, Represented, Target, Tokens, View, Wanted
 
 
 @final
@@ -246,25 +246,22 @@ class Objective(nn.Module):
         role = self.method.encoders[name]
         if isinstance(role, Frozen):
             return answers[ask_for(self.method, name, term.y, term.target.space)]
-        through = (name, term.y, target_projector(self.method, term) or "")
+        shown = shown_of(term)
+        through = (name, shown, target_projector(self.method, term) or "")
         with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
-            if (name, term.y, "") not in made:
-                made[name, term.y, ""] = self._encode_target(name, term.y, batch)
+            if (name, shown, "") not in made:
+                encoder = self.encoder(name)
+                piece = explained_piece(self.method, name, term, batch, self._hidden(term, batch, encoder.grid))
+                made[name, shown, ""] = encoder({"target": piece})
             if through not in made:
-                made[through] = self.projectors.explained(term, made[name, term.y, ""])
+                made[through] = self.projectors.explained(term, made[name, shown, ""])
         return made[through]
 
     def _matched(self, term: Term, wanted: Wanted, own: Tokens, made: dict[tuple[str, str, str], Tokens]) -> Wanted:
         """The cells of the target that the guesses of the wanted cells explain."""
         if term.match == "place" or not isinstance(term.target, Encoded):
             return wanted
-        return nearest(own, made[term.target.encoder, term.y, ""], wanted)
-
-    def _encode_target(self, name: str, y: str, batch: Batch) -> Tokens:
-        words = y == "text"
-        seen = None if words else batch.views[y]
-        piece = Piece(view=seen, words=batch.words if words else None, layers=depth_of(self.method, name, y))
-        return self.encoder(name)({"target": piece})
+        return nearest(own, made[term.target.encoder, shown_of(term), ""], wanted)
 
     def _wanted(self, term: Term, batch: Batch, tokens: Tokens, source: View | Tokens | Int[Tensor, " b"]) -> Wanted:
         resampled = isinstance(term.target, Encoded) and term.target.fit == "resample"

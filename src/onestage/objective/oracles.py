@@ -31,6 +31,8 @@ PARTS: dict[str, str] = {
     "projector mlp": "test_heads_equal_layers_written_out",
     "projector codes": "test_codes_are_cosines",
     "projector aggregation": "test_patch_aggregation_is_two_more_blocks_of_the_encoder",
+    "projector regressor": "test_the_regressor_equals_loops",
+    "predictor latent": "test_the_decoder_of_latents_equals_loops",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
@@ -64,6 +66,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "beit2": ("test_patch_aggregation_is_two_more_blocks_of_the_encoder",),
+    "cae": ("test_latents_are_those_of_the_hidden_cells_alone",),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
         "test_the_mean_of_blocks_equals_data2vecs_formula",

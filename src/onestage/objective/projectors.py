@@ -12,7 +12,7 @@ from typing import final
 import torch
 from torch import nn
 
-from onestage.encoders import Aggregation
+from onestage.encoders import Aggregation, Regressor
 from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.declare import Ema, Method, Term
 from onestage.roles import Encoder, Projector
@@ -89,6 +89,8 @@ def target_projector(method: Method, term: Term) -> str | None:
     """The projector that a term's y passes: `NAME` where x passes it too, `AVERAGE_NAME` for an average of it."""
     if term.projector is None or not isinstance(term.target, Encoded):
         return None
+    if isinstance(method.projectors[term.projector], Regressor):
+        return None  # it tells what x does not show, and y shows it
     name, student = term.target.encoder, method.input_of(term).encoder
     role = method.encoders[name]
     if isinstance(role, Ema) and role.of == student:

@@ -17,7 +17,7 @@ from onestage.engine.texts import ShortFirst
 from onestage.likelihood import Boltzmann, LikelihoodSpec, Prototypes
 from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.objective.crops import fewer, is_local
-from onestage.predictors import MLP, Decoder, PredictorSpec, Prompting, Quantised, Relative, Same
+from onestage.predictors import MLP, Decoder, Latent, PredictorSpec, Prompting, Quantised, Relative, Same
 from onestage.pretraining import Recipe, Watch
 from onestage.views import Colour, Crop, Random
 
@@ -46,6 +46,7 @@ DECODER = Decoder(width=64, depth=2, heads=2)
 RELATIVE = Relative(width=64, depth=2, heads=2)
 PROMPTING = Prompting(width=64, depth=2, heads=2)
 QUANTISED = Quantised(codes=256, values=16, width=64, heads=2)
+LATENT = Latent(depth=2, heads=2)
 OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
 NEAR = dataclasses.replace(OTHER, size=SIZE // 2, scale=(0.2, 0.5))
@@ -142,6 +143,7 @@ def _small(method: Method) -> Method:
         "relative": RELATIVE,
         "prompting": PROMPTING,
         "quantised": QUANTISED,
+        "latent": LATENT,
     }
     encoders = {name: _follows(role) for name, role in method.encoders.items()}
     terms = {
@@ -180,6 +182,7 @@ def _short(likelihood: LikelihoodSpec) -> LikelihoodSpec:
 
 
 def _follows(role: EncoderRole) -> EncoderRole:
-    """An average of constant momentum would hardly move in a thousand steps: it follows a hundred steps behind."""
-    constant = isinstance(role, Ema) and role.momentum == role.end
+    """An average of constant momentum would hardly move in a thousand steps: it follows a hundred steps behind. One
+    of none is the student itself."""
+    constant = isinstance(role, Ema) and role.momentum == role.end > 0
     return dataclasses.replace(role, momentum=0.99, end=0.99) if constant else role

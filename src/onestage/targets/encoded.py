@@ -39,6 +39,9 @@ class Encoded:
     by the running mean and deviation of the encoder's rows, so that the losses of several teachers are of one size."""
     fit: Literal["exact", "resample"] = "exact"
     """Of a grid that is not the student's: refused, or its rows resampled bilinearly to the student's cells."""
+    sees: Literal["view", "hidden"] = "view"
+    """What the encoder is shown: the view, or those of its cells alone that the term's input hides (CAE,
+    arXiv:2202.03026), for an encoder of the row that can drop cells."""
     kind: Literal["encoded"] = "encoded"
 
     def __post_init__(self) -> None:

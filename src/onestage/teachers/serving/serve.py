@@ -11,8 +11,7 @@ import torch
 from onestage.objective import Ask, Method
 from onestage.spec import UserError
 from onestage.targets import Table
-from onestage.teachers.library import LibraryTeacher
-from onestage.teachers.run import RunTeacher
+from onestage.teachers import AnyTeacher
 from onestage.teachers.serving.codec import Answered, Codec
 from onestage.teachers.serving.key import KEY_BYTES, salt_of, teacher_digest
 from onestage.teachers.serving.live import Portions
@@ -31,7 +30,7 @@ class Setting(NamedTuple):
     decoder and device, and the views of its method."""
 
     asks: tuple[Ask, ...]
-    teachers: dict[str, RunTeacher | LibraryTeacher]
+    teachers: dict[str, AnyTeacher]
     samples: int
     seed: int
     precision: str
