@@ -80,6 +80,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         decoder=chosen(recipe.decoder),
         planning=served.planning,
         masks=recipe.serving.masks,
+        repeats=recipe.repeats,
     )
     step = Step(objective, optimisers, served.server, recipe.precision, recipe.accumulate, device)
     return Prepared(recipe, source, val, teachers, objective, optimisers, step, served.server, batches, total, device)
