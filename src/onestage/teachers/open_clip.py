@@ -148,7 +148,8 @@ def _download(reference: str, published: dict[str, Any]) -> str:
     except Exception as error:  # the hub raises many kinds
         raise UserError(
             f"{reference}: {PREFERRED[0]} of {repository} is neither in the cache nor to be had ({one_line(error)}). "
-            "Fetch it where there is a network, and give the file: open_clip:NAME/FILE."
+            f"Fetch it where there is a network, and give the file: {reference.partition('/')[0]}/FILE. In place of a "
+            "recipe's own teacher another can be given: --teacher REF (see: onestage ls teachers)."
         ) from None
 
 
