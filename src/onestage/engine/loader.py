@@ -22,10 +22,11 @@ from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_
 from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
 from onestage.engine.buffers import Seen, Sent, Stack, received, sent
-from onestage.engine.drawn import Begun, Drawn, hidden_of, marks_of, noise_of
+from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
+from onestage.objective.mix import partner
 from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
@@ -196,9 +197,13 @@ class Batches(Dataset[Batch]):
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
+        views = stack.views()
+        blends = blended(self.method, views, label, partial(generator, self.seed, numbers.start // self.batch))
+        if labelled is not None and blends:
+            labelled = labelled & partner(labelled)
         return Batch(
             torch.tensor(list(numbers)),
-            stack.views(),
+            views,
             hidden,
             words,
             label,
@@ -206,6 +211,7 @@ class Batches(Dataset[Batch]):
             marks_of(drawn),
             self.masks,
             noise,
+            blends,
         )
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:

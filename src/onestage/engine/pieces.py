@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from onestage.types import Batch, Geometry, Mark, View, Words
+from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -31,6 +31,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         batch.marks,  # read on the CPU
         batch.copies,
         {name: move(noise) for name, noise in batch.noise.items()},
+        {name: Blended(*map(move, blend)) for name, blend in batch.blends.items()},
     )
 
 
@@ -57,6 +58,7 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
             None if batch.marks is None else _cut_marks(batch.marks, partial(cut, piece=piece)),
             batch.copies,
             {name: cut(noise, piece) for name, noise in batch.noise.items()},
+            {name: Blended(*(cut(part, piece) for part in blend)) for name, blend in batch.blends.items()},
         )
         for piece in range(pieces)
     ]

@@ -81,6 +81,8 @@ def _likelihood(term: Term) -> str:
         return "Gaussian (cross-correlation)"
     if likelihood.kind == "sigmoid":
         return "Bernoulli (pairs of the batch)"
+    if likelihood.kind == "bernoulli":
+        return "Bernoulli (classes)"
     if likelihood.kind == "categorical":
         return "categorical"
     if likelihood.kind == "centred":
