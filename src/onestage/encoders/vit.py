@@ -92,7 +92,9 @@ def _backbone(wanted: Vit) -> Any:
         near = timm.list_models(f"*{wanted.arch.split('_')[0]}*patch*")[:5]
         raise UserError(f"timm has no model '{wanted.arch}'; for example {', '.join(near)}")
     if not is_model_in_modules(wanted.arch, {"vision_transformer", "eva", "deit"}):
-        raise UserError(f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_*, deit3_* or eva02_* model")
+        raise UserError(
+            f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_*, deit3_* or eva02_* model"
+        )
     if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
         raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
     try:

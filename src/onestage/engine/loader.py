@@ -6,7 +6,6 @@ the next step; nothing else has to be remembered to go on.
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -279,22 +278,6 @@ class _Told(Dataset["Batch | Sent | UserError"]):
         except UserError as error:
             return error
         return made if get_worker_info() is None else sent(made)
-
-
-def check_slices(batch: int, world: int, accumulate: int) -> None:
-    """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
-
-    Raises:
-        UserError: with the nearest batches that fit.
-    """
-    unit = world * math.lcm(2, accumulate) if world > 1 else accumulate
-    if batch % unit:
-        near = sorted({max(batch // unit, 1) * unit, (batch // unit + 1) * unit})
-        pieces = f", each in {accumulate} equal pieces" if accumulate > 1 else ""
-        raise UserError(
-            f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
-            f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
-        )
 
 
 def _settle(worker: int) -> None:

@@ -63,7 +63,7 @@ def deit3_b16() -> Recipe:
 
 
 def deit3_b16_224() -> Recipe:
-    """The second stage of DeiT III with ViT-B/16: 224 pixels, RandAugment, cross-entropy (arXiv:2204.07118; its README).
+    """The second stage of DeiT III with ViT-B/16: 224 pixels and cross-entropy (arXiv:2204.07118; README).
 
     Data: as deit3_b16, whose run it starts from (--init). Expected: 83.8 % top-1 on ImageNet-1K. Its categories start
     anew, since `--init` takes encoders. Assumed: warm-up of 5 epochs and end of the schedule, as in the first stage.
@@ -86,9 +86,7 @@ SUPERVISED_ROWS: tuple[Callable[[], Recipe], ...] = (deit_b16, deit3_b16, deit3_
 
 def _deit3(size: int) -> Vit:
     """No position for the class token, layer scale, and one rate of drop path for all blocks."""
-    return Vit(
-        arch="deit3_base_patch16_224", size=size, drop_path=0.2, drop_path_shape="constant", layer_scale=1e-4
-    )
+    return Vit(arch="deit3_base_patch16_224", size=size, drop_path=0.2, drop_path_shape="constant", layer_scale=1e-4)
 
 
 def _optimiser(group: Group, batch: int, rule: Literal["linear", "none"]) -> Optimiser:
