@@ -29,8 +29,8 @@ class Repeats:
         self.hands = next(fitting, 0) if times > 1 else 1
         if not self.hands:
             raise UserError(
-                f"repeats: {times} copies of a sample cannot be dealt out over a batch of {batch}, half of which needs a "
-                f"divisor that is at least {times}; use a multiple of {2 * times}"
+                f"repeats: {times} copies of a sample cannot be dealt out over a batch of {batch}, half of which "
+                f"needs a divisor that is at least {times}; use a multiple of {2 * times}"
             )
 
     def entry(self, number: int) -> tuple[int, int]:
