@@ -1,4 +1,4 @@
-"""Runs that are left alone and runs that are killed, for every row: `python tests/killed.py FOLDER` makes them.
+"""Runs that are left alone and runs that are killed: `python tests/killed.py FOLDER ROW ROW...` makes them.
 
 It imports torch once and forks a child for every part of a run, so that every SIGKILL ends the very process that
 trains.
@@ -24,32 +24,42 @@ from onestage.objective import Objective
 from onestage.pretraining import Recipe, Saving, Watch, loop
 from onestage.storage import checkpoint
 from onestage.storage.checkpoint import latest, load
-from small import ROWS, STEPS, small
+from small import ROWS, STEPS, TAUGHT, small
 from stepping import brief_codes, taught
 
 PLACES = ("before a step", "between the update and what follows it", "within a save")
+AT_ONCE = 2
+"""Rows that are trained at the same time."""
 OUTSIDE = {"seconds", "img/s", "wait"}
 """What a record says of the machine."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, rows: list[str]) -> None:
     torch.set_num_threads(1)
     loop.LOG_SECONDS = 0.0  # a line of metrics for every step
     len(open_source("digits")[0].texts)  # imports scikit-learn once, here
-    assert child(lambda: begin(small("clip", steps=2), folder / "teacher")) == 0
-    assert child(lambda: brief_codes(str(folder / "teacher"))) == 0
-    codes = {}
-    for number, row in enumerate(ROWS):
-        recipe, rng = recipe_of(row, folder / "teacher"), random.Random(number)
-        first, second = sorted(rng.sample(range(2, STEPS - 1), 2))
-        whole, broken = folder / row / "whole", folder / row / "broken"
-        codes[row] = [
-            child(lambda recipe=recipe, run=whole: begin(recipe, run)),
-            child(lambda recipe=recipe, run=broken: begin(recipe, run), (PLACES[number % 3], first)),
-            child(lambda run=broken: go_on(run), (rng.choice(PLACES), second)),
-            child(lambda run=broken: go_on(run)),
-        ]
-    (folder / "codes.json").write_text(json.dumps(codes))
+    if set(rows) & set(TAUGHT):
+        assert child(lambda: begin(small("clip", steps=2), folder / "teacher")) == 0
+    if any(ROWS[row].needs_codes for row in rows):
+        assert child(lambda: brief_codes(str(folder / "teacher"))) == 0
+    halves = [rows[first::AT_ONCE] for first in range(AT_ONCE)]
+    started = [fork(lambda half=half: [runs_of(row, folder) for row in half] and None) for half in halves]
+    assert [ended(number) for number in started] == [0] * AT_ONCE
+
+
+def runs_of(row: str, folder: Path) -> None:
+    """A row's runs, and how each part of them ended. What befalls a row depends on its place in the table alone."""
+    number = list(ROWS).index(row)
+    recipe, rng = recipe_of(row, folder / "teacher"), random.Random(number)
+    first, second = sorted(rng.sample(range(2, STEPS - 1), 2))
+    whole, broken = folder / row / "whole", folder / row / "broken"
+    codes = [
+        child(lambda: begin(recipe, whole)),
+        child(lambda: begin(recipe, broken), (PLACES[number % 3], first)),
+        child(lambda: go_on(broken), (rng.choice(PLACES), second)),
+        child(lambda: go_on(broken)),
+    ]
+    (folder / row / "codes.json").write_text(json.dumps(codes))
 
 
 def recipe_of(row: str, teacher: Path) -> Recipe:
@@ -76,9 +86,19 @@ def go_on(run: Path) -> None:
 
 def child(work: Callable[[], None], kill: tuple[str, int] | None = None) -> int:
     """Do some work in a process of its own; its exit code, negative for the signal that ended it."""
+    return ended(fork(work, kill))
+
+
+def ended(number: int) -> int:
+    """The exit code of a process that was forked."""
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+
+
+def fork(work: Callable[[], None], kill: tuple[str, int] | None = None) -> int:
+    """Begin some work in a process of its own, whose number is returned."""
     number = os.fork()
     if number:
-        return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+        return number
     code = 1
     try:
         if kill is not None:
@@ -132,4 +152,4 @@ def measured(run: Path) -> list[dict[str, object]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
