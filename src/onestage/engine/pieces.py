@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from onestage.spec import UserError
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 
@@ -62,6 +64,22 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
         )
         for piece in range(pieces)
     ]
+
+
+def check_slices(batch: int, world: int, accumulate: int) -> None:
+    """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
+
+    Raises:
+        UserError: with the nearest batches that fit.
+    """
+    unit = world * math.lcm(2, accumulate) if world > 1 else accumulate
+    if batch % unit:
+        near = sorted({max(batch // unit, 1) * unit, (batch // unit + 1) * unit})
+        pieces = f", each in {accumulate} equal pieces" if accumulate > 1 else ""
+        raise UserError(
+            f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
+            f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
+        )
 
 
 def _changed(words: Words | None, change: Callable[[Tensor], Tensor]) -> Words | None:
