@@ -21,7 +21,16 @@ from pydantic import Field
 
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_codes, needs_teacher, shared, variants
+from onestage.bench.variants import (
+    Variant,
+    fixed,
+    fixed_chain,
+    methods_of,
+    needs_codes,
+    needs_teacher,
+    shared,
+    variants,
+)
 from onestage.data import open_source
 from onestage.evaluation.probes import SPLITS, probe
 from onestage.methods import METHODS
