@@ -146,6 +146,22 @@ What a file lacks is named. Two things are not in a file of open_clip's, and wro
 - Its pixel statistics. They are those on which all published weights of the architecture agree, or those of the tag in
   the file's name. Where they disagree (ViT-L-14, ViT-H-14) and no tag is in the name, the file is refused.
 
+## DALL-E's tokenizer
+
+BEiT, PeCo and CAE were published with the codes of DALL-E's discrete VAE (`--teacher dalle:FILE`). What is released
+(`encoder.pkl`, from the repository openai/DALL-E) is a pickle of a whole module, so it is converted once, in an
+environment with `dall_e` installed that you trust it in:
+
+```
+python -c "import torch, dall_e; from safetensors.torch import save_file; \\
+m = dall_e.load_model('encoder.pkl', torch.device('cpu')); \\
+save_file({{k: v.float().contiguous() for k, v in m.state_dict().items()}}, 'dalle.safetensors')"
+```
+
+The names of `FlavaImageCodebook`, which is the same network in transformers, are read as well. BEiT resizes a
+picture to the tokenizer's 112 pixels by Pillow's Lanczos filter; here the view is brought to them by torch's bicubic
+one with antialiasing, so that a few cells near a border between two codes may have the other one.
+
 The licence is what the model card beside the weights, or timm's table, states; otherwise the page where it stands. A
 run keeps it in `bundle/bundle.yaml`: what learns from a teacher may be bound by it.
 

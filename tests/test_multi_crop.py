@@ -16,12 +16,13 @@ from onestage.encoders import Vit
 from onestage.likelihood import Centred
 from onestage.methods import METHODS
 from onestage.methods.multi_crop import dino
-from onestage.objective import Ema, momentum
+from onestage.objective import Ema, momentum, term_rows
 from onestage.objective.crops import fewer
 from onestage.objective.encode import encode
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.recipes import recipe
+from onestage.recipes.describe import encoder_rows
 from onestage.recipes.multi_crop import MULTI_CROP_ROWS
 from onestage.spec import UserError
 from onestage.types import Geometry, Piece, Target, View
@@ -87,6 +88,24 @@ def test_every_view_explains_each_global_one_but_itself() -> None:
     assert sorted(few.views) == ["local1", "local2", "view1", "view2"] and len(few.inputs) == 4
     codes = [term.weight for name, term in few.terms.items() if not name.startswith("patch")]
     assert codes == pytest.approx([1 / 6] * 6) and few.terms["patch1"].weight == 0.5
+
+
+def test_the_table_has_one_line_for_a_group() -> None:
+    rows = {row[1]: (row[2], row[-1]) for row in term_rows(METHODS["dino"])}
+    assert rows == {
+        "one_view2": ("view1", "0.05556"),
+        "two_view1": ("view2", "0.05556"),
+        "local_view1": ("local", "8 x 0.05556"),
+        "local_view2": ("local", "8 x 0.05556"),
+    }
+
+
+def test_the_flops_of_a_sample_are_those_of_all_its_views() -> None:
+    """Ten crops of 36 cells cost about what two of 196 do, and less for their attention."""
+    made = resolve(recipe("dino_s16"), {})
+    (row,) = encoder_rows(made)
+    (alone,) = encoder_rows(dataclasses.replace(made, method=fewer(made.method, 0)))
+    assert 1.7 < float(row[3]) / float(alone[3]) < 2.1
 
 
 def cost(guess: Tensor, target: Tensor) -> float:

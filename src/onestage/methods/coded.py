@@ -14,7 +14,7 @@ from onestage.views import Block, Colour, Crop
 
 BEIT = Method(
     name="beit",
-    cite="BEiT, arXiv:2106.08254 sec. 2 (with any frozen code book: a run of VQ-KD; DALL-E's is not here)",
+    cite="BEiT, arXiv:2106.08254 sec. 2 (with any frozen code book: DALL-E's as published, or a run of VQ-KD)",
     encoders={"student": Trained(), "teacher": Frozen()},
     views=AUGMENTED,
     inputs=masked(Block(cells=75, of=196)),

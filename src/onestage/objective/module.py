@@ -23,7 +23,7 @@ from onestage.objective.build import Answers, average_of, build_encoder, build_t
 from onestage.objective.declare import Ema, Frozen, Method, Term, Trained
 from onestage.objective.encode import encode, explained_piece, shown_of
 from onestage.objective.hide import chosen
-from onestage.objective.left_out import drop_terms, given, without_missing
+from onestage.objective.left_out import blended, drop_terms, given, without_missing
 from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
@@ -107,7 +107,9 @@ class Objective(nn.Module):
             wanted = self._wanted(term, batch, tokens, source)
             explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
             target = self.target(name)(source, explained, _identity(term, batch))
-            targets[name] = without_missing(target, wanted, given(term, self.method, batch))
+            targets[name] = without_missing(
+                blended(target, term, self.method, batch), wanted, given(term, self.method, batch)
+            )
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)
             if isinstance(predictor, Committing):

@@ -21,10 +21,11 @@ from onestage.pretraining import Recipe
 def beit_b16() -> Recipe:
     """BEiT with ViT-B/16 on the codes of any tokenizer (arXiv:2106.08254, appendix; microsoft/unilm).
 
-    Data: ImageNet-1K. Command: onestage pretrain beit_b16 --data IMAGENET/train --teacher runs/vqkd_b16
+    Data: ImageNet-1K. Command: onestage pretrain beit_b16 --data IMAGENET/train --teacher dalle:FILE
     --out runs/beit_b16
-    Expected: 83.2 % top-1 after fine-tuning with DALL-E's codes, which see images of 112 pixels; a run of VQ-KD sees
-    all 224, as in BEiT v2. Mask token and table of relative positions decay, as in its code.
+    Expected: 83.2 % top-1 after fine-tuning with DALL-E's codes, which see images of 112 pixels; a run of VQ-KD
+    (--teacher runs/vqkd_b16) sees all 224, as in BEiT v2. Mask token and table of relative positions decay, as in its
+    code.
     """
     return _recipe("beit_b16", BEIT, "vit_base_patch16_224", layer_scale=0.1)
 
@@ -69,7 +70,7 @@ def beit2_l16() -> Recipe:
 def cae_b16() -> Recipe:
     """CAE with ViT-B/16 for 1600 epochs (arXiv:2202.03026, appendix; Atten4Vis/CAE).
 
-    Data: ImageNet-1K. Command: onestage pretrain cae_b16 --data IMAGENET/train --teacher runs/vqkd_b16
+    Data: ImageNet-1K. Command: onestage pretrain cae_b16 --data IMAGENET/train --teacher dalle:FILE
     --out runs/cae_b16
     Expected: 83.9 % top-1 after fine-tuning with DALL-E's codes (83.6 % of 300 epochs, warm-up of 10). Assumed: norms
     of the regressor before query, key, value and feed-forward, and no drop path in regressor and decoder.

@@ -8,6 +8,7 @@ timm:NAME[@FILE]                    published weights of a timm model, or a loca
 timm:local-dir:DIR                  a folder with timm's config.json and its weights
 hf:NAME_OR_DIR                      a model of transformers
 uta:FILE                            a checkpoint as UTA's authors released it
+dalle:FILE                          DALL-E's image tokenizer, converted: a code book
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import torch
 from onestage.roles import Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
+from onestage.teachers.dalle import DalleTeacher, load_dalle
 from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.line import Line, line_between
 from onestage.teachers.run import RunTeacher, load_run, model_of
 from onestage.teachers.stored import Stored, image_weights, parse_run, stored_run, text_weights, under
 
-AnyTeacher = RunTeacher | LibraryTeacher
-NO_RUNS = ("open_clip:", "timm:", "hf:", "uta:")
+AnyTeacher = RunTeacher | LibraryTeacher | DalleTeacher
+NO_RUNS = ("open_clip:", "timm:", "hf:", "uta:", "dalle:")
 
 
 def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
@@ -50,6 +52,8 @@ def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
         from onestage.teachers.released_uta import load_uta
 
         return load_uta(reference, device)
+    if reference.startswith("dalle:"):
+        return load_dalle(reference, device)
     run, step, which = parse_run(reference)
     return load_run(run, step, which, None, device)
 
@@ -84,6 +88,7 @@ __all__ = [
     "TABLE",
     "AnyTeacher",
     "BundleSpec",
+    "DalleTeacher",
     "LibraryTeacher",
     "Line",
     "RunTeacher",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 FORMS = (
     "a run folder (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/TAG_OR_FILE, open_clip:local-dir:DIR, "
-    "timm:NAME[@FILE], timm:local-dir:DIR, hf:NAME_OR_DIR or uta:FILE (see: onestage ls teachers)"
+    "timm:NAME[@FILE], timm:local-dir:DIR, hf:NAME_OR_DIR, uta:FILE or dalle:FILE (see: onestage ls teachers)"
 )
 
 REFERENCES: tuple[tuple[str, str], ...] = (
@@ -18,6 +18,7 @@ REFERENCES: tuple[tuple[str, str], ...] = (
     ("hf:DIR", "a folder of transformers: config.json, preprocessor_config.json, weights and tokenizer"),
     ("hf:OWNER/NAME", "a model of transformers: from the hub's cache, else fetched from the hub"),
     ("uta:FILE", "a checkpoint as UTA's authors released it, converted to safetensors: image and text tower"),
+    ("dalle:FILE", "DALL-E's image tokenizer, converted to safetensors: codes of 14 x 14 cells, for BEiT and its kin"),
 )
 """Weights are files of safetensors; no pickle is opened."""
 
@@ -35,6 +36,7 @@ TABLE: tuple[tuple[str, str, str, str], ...] = (
     ("timm", "ConvNeXt, Swin, ResNet and their kin: cells of the last map", "raw", "no"),
     ("transformers", "CLIP, MetaCLIP 2: a class token pools", "raw, joint", "yes"),
     ("transformers", "SigLIP, SigLIP 2 of a fixed size: an attention pools", "raw, joint", "yes"),
+    ("DALL-E", "the encoder of its discrete VAE: codes, and the rows that they are made of", "raw, codes", "no"),
     ("transformers", "DINOv2, with registers too; DINOv3 ViT", "raw", "no"),
 )
 """Raw rows come after the final norm; joint rows are in the space of the texts, and exact."""

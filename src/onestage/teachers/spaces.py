@@ -15,5 +15,5 @@ def no_codes(reference: str) -> NoReturn:
     """
     raise UserError(
         f"{reference}: it has no code book, so it cannot be asked for codes. A run of VQ-KD has one: onestage pretrain "
-        "vqkd_tiny --data scenes --teacher RUN --out runs/codes"
+        "vqkd_tiny --data scenes --teacher RUN --out runs/codes; so has DALL-E's tokenizer, dalle:FILE"
     )

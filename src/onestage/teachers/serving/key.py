@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from onestage.roles import Plan
+from onestage.teachers import AnyTeacher
+from onestage.teachers.dalle import DalleTeacher
 from onestage.teachers.library import LibraryTeacher
-from onestage.teachers.run import RunTeacher
 from onestage.views import ViewSpec
 
 KEY_BYTES = 16
@@ -53,12 +54,14 @@ def salt_of(told: object) -> bytes:
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=KEY_BYTES).digest()
 
 
-def teacher_digest(teacher: RunTeacher | LibraryTeacher) -> str:
+def teacher_digest(teacher: AnyTeacher) -> str:
     """A checksum of a teacher's image side: its weights, and how it wants its pixels. Texts do not count."""
     found = hashlib.blake2b(digest_size=KEY_BYTES)
     if isinstance(teacher, LibraryTeacher):
         pixels = [teacher.interpolation, teacher.mean.flatten().tolist(), teacher.std.flatten().tolist()]
         networks: tuple[nn.Module, ...] = (teacher.tower,)
+    elif isinstance(teacher, DalleTeacher):
+        pixels, networks = [teacher.statistics], teacher.parts()
     else:
         pixels = [teacher.statistics]
         networks = (teacher.encoder,) if teacher.head is None else (teacher.encoder, teacher.head)

@@ -11,8 +11,7 @@ import torch
 from onestage.objective import Ask, Method
 from onestage.spec import UserError
 from onestage.targets import Table
-from onestage.teachers.library import LibraryTeacher
-from onestage.teachers.run import RunTeacher
+from onestage.teachers import AnyTeacher
 from onestage.teachers.serving.codec import Answered, Codec
 from onestage.teachers.serving.key import KEY_BYTES, salt_of, teacher_digest
 from onestage.teachers.serving.live import Portions
@@ -31,7 +30,7 @@ class Setting(NamedTuple):
     decoder and device, and the views of its method."""
 
     asks: tuple[Ask, ...]
-    teachers: dict[str, RunTeacher | LibraryTeacher]
+    teachers: dict[str, AnyTeacher]
     samples: int
     seed: int
     precision: str
@@ -75,6 +74,11 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(Fresh(), live)
     if not setting.asks:
         raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
+    mixed = sorted(name for name in setting.seen if "blend" in setting.views[name].alters)
+    if mixed:
+        raise UserError(
+            f"serving.mode: {mode.kind} keeps answers for one picture, but views.{mixed[0]} is a blend of two"
+        )
     beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also() or ask.space == "codes"})
     if beside:
         raise UserError(
