@@ -52,7 +52,8 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "supervised": "negative categories",
         **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
         **dict.fromkeys(
-            ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae"), "stop gradient"
+            ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae", "beit3"),
+            "stop gradient",
         ),
         "mae": "-",
         "eva": "stop gradient",
