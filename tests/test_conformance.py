@@ -10,7 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from onestage.likelihood import Boltzmann, Categorical, Centred, CrossCorrelation, Gaussian, Prototypes, Sigmoid
+from onestage.likelihood import (
+    Bernoulli,
+    Boltzmann,
+    Categorical,
+    Centred,
+    CrossCorrelation,
+    Gaussian,
+    Prototypes,
+    Sigmoid,
+)
 from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
@@ -85,6 +94,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return None
     if isinstance(likelihood, Sigmoid):
         return math.log1p(math.exp(10)) + (BATCH - 1) * math.log1p(math.exp(-10)), 5.0  # a cosine weighs ten
+    if isinstance(likelihood, Bernoulli):
+        return math.log(2), 0.05
     if isinstance(likelihood, Categorical):
         return math.log(term.target.vocabulary if isinstance(term.target, Spelled) else CODES), 0.2
     if isinstance(likelihood, Prototypes):

@@ -17,7 +17,7 @@ from loading import flat, made, sized
 from onestage import pretraining
 from onestage.data import Quarantine, Scenes
 from onestage.distributed import Reducer, agreed, align, gather, mean, rank, synchronise, told_anywhere, total, world
-from onestage.engine.loader import check_slices
+from onestage.engine.pieces import check_slices
 from onestage.spec import UserError
 from onestage.types import Batch
 from ranked import WORLDS

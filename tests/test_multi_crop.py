@@ -16,7 +16,7 @@ from onestage.encoders import Vit
 from onestage.likelihood import Centred
 from onestage.methods import METHODS
 from onestage.methods.multi_crop import dino
-from onestage.objective import Ema, momentum
+from onestage.objective import Ema, momentum, term_rows
 from onestage.objective.crops import fewer
 from onestage.objective.encode import encode
 from onestage.pretraining import Recipe
@@ -87,6 +87,16 @@ def test_every_view_explains_each_global_one_but_itself() -> None:
     assert sorted(few.views) == ["local1", "local2", "view1", "view2"] and len(few.inputs) == 4
     codes = [term.weight for name, term in few.terms.items() if not name.startswith("patch")]
     assert codes == pytest.approx([1 / 6] * 6) and few.terms["patch1"].weight == 0.5
+
+
+def test_the_table_has_one_line_for_a_group() -> None:
+    rows = {row[1]: (row[2], row[-1]) for row in term_rows(METHODS["dino"])}
+    assert rows == {
+        "one_view2": ("view1", "0.05556"),
+        "two_view1": ("view2", "0.05556"),
+        "local_view1": ("local", "8 x 0.05556"),
+        "local_view2": ("local", "8 x 0.05556"),
+    }
 
 
 def cost(guess: Tensor, target: Tensor) -> float:

@@ -111,6 +111,13 @@ class Wanted(NamedTuple):
     geometry: Geometry | None
 
 
+class Blended(NamedTuple):
+    """What a view of each sample was blended with: the share of the sample itself, and the partner's label."""
+
+    share: Float[Tensor, " b"]
+    label: Int[Tensor, " b"]
+
+
 class Target(NamedTuple):
     """z_y: the rows to be explained. `identity` numbers equal targets alike (texts, classes); `weight` counts a row
     in the loss (0 leaves it out); a table's target has `rows` of shape (classes, k) shared by the batch. `whole` is
@@ -120,6 +127,8 @@ class Target(NamedTuple):
     identity: Int[Tensor, " b"] | None
     weight: Float[Tensor, "b m"] | None
     whole: Float[Tensor, "b k"] | None = None
+    blend: Blended | None = None
+    """Of a table: the other class that a blended view shows."""
 
 
 class Mark(NamedTuple):
@@ -145,6 +154,8 @@ class Batch(NamedTuple):
     copies: int = 1
     """How many samples after one another are one view, each with cells of its own hidden."""
     noise: dict[str, Float[Tensor, "b g"]] = {}  # noqa: RUF012 - never changed
+    blends: dict[str, Blended] = {}  # noqa: RUF012 - never changed
+    """For views that show two samples, where labels are read."""
 
 
 class Represented(NamedTuple):

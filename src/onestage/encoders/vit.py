@@ -36,7 +36,7 @@ class Vit:
     """A timm VisionTransformer or EVA-02; fields left empty keep the architecture's own numbers."""
 
     arch: str = "vit_base_patch16_224"
-    """timm's name of the architecture: `vit_*` or `eva02_*`."""
+    """timm's name of the architecture: `vit_*`, `deit3_*` or `eva02_*`."""
     size: int | None = None
     """Side of the image in pixels; empty: the size whose grid equals the teacher's, else the architecture's."""
     patch: int | None = None
@@ -51,6 +51,8 @@ class Vit:
     """Added to the patches: trained, or MAE's fixed sines. `relative`: BEiT's bias of attention, one for all blocks."""
     stem: Literal["patch", "conv"] = "patch"
     drop_path: float = 0.0
+    drop_path_shape: Literal["linear", "constant"] = "linear"
+    """Over depth: from 0 up to it, or the same in every block (DeiT III)."""
     attention_dropout: float = 0.0
     layer_scale: float | None = None
     init: Initialisation = "timm"
@@ -89,17 +91,29 @@ def _backbone(wanted: Vit) -> Any:
     if wanted.arch not in timm.list_models():
         near = timm.list_models(f"*{wanted.arch.split('_')[0]}*patch*")[:5]
         raise UserError(f"timm has no model '{wanted.arch}'; for example {', '.join(near)}")
-    if not is_model_in_modules(wanted.arch, {"vision_transformer", "eva"}):
-        raise UserError(f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_* or eva02_* model")
-    if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer"}):
+    if not is_model_in_modules(wanted.arch, {"vision_transformer", "eva", "deit"}):
+        raise UserError(
+            f"{wanted.arch} is not a VisionTransformer or EVA-02 of timm; choose a vit_*, deit3_* or eva02_* model"
+        )
+    if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
         raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
     try:
         pool = "map" if wanted.pool == "map" else "token"
-        return timm.create_model(
+        made = timm.create_model(
             wanted.arch, num_classes=0, global_pool=pool, drop_path_rate=wanted.drop_path, **options
         )
+        return alike(made, wanted.drop_path) if wanted.drop_path_shape == "constant" else made
     except (AssertionError, TypeError, ValueError) as error:
         raise UserError(f"timm cannot build {wanted.arch} with {options}: {error}") from None
+
+
+def alike(backbone: Any, rate: float) -> Any:
+    """The backbone with one rate of drop path in all of its blocks."""
+    from timm.layers import DropPath
+
+    for block in backbone.blocks:
+        block.drop_path1, block.drop_path2 = DropPath(rate), DropPath(rate)
+    return backbone
 
 
 @final

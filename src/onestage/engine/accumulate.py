@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from onestage.objective import Objective
-from onestage.types import Losses, Represented, Target
+from onestage.types import Blended, Losses, Represented, Target
 
 
 class Slope(NamedTuple):
@@ -99,10 +99,12 @@ def _join(targets: list[Target]) -> Target:
     rows = targets[0].rows if is_shared(targets[0].rows) else torch.cat([target.rows for target in targets])
     identities = [target.identity for target in targets if target.identity is not None]
     weights = [target.weight for target in targets if target.weight is not None]
+    blends = [target.blend for target in targets if target.blend is not None]
     wholes = [target.whole for target in targets if target.whole is not None]
     return targets[0]._replace(
         rows=rows,
         identity=torch.cat(identities) if identities else None,
         weight=torch.cat(weights) if weights else None,
         whole=torch.cat(wholes) if wholes else None,
+        blend=Blended(*map(torch.cat, zip(*blends, strict=True))) if blends else None,
     )

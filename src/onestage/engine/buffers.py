@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from onestage.types import Batch, Geometry, Mark, View, Words
+from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 
 class Seen(NamedTuple):
@@ -118,7 +118,7 @@ def received(sent: Sent) -> Batch:
 
 def _each(value: Any, change: Callable[[object], object]) -> Any:
     """A bundle whose leaves are all changed."""
-    if isinstance(value, Batch | View | Geometry | Words | Mark):
+    if isinstance(value, Batch | View | Geometry | Words | Mark | Blended):
         return type(value)(*(_each(part, change) for part in value))
     if isinstance(value, dict):
         return {name: _each(part, change) for name, part in value.items()}

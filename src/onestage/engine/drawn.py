@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from onestage.engine.buffers import Seen
 from onestage.objective import Method
+from onestage.objective.mix import partner
 from onestage.roles import Hide, HideLater, HideText, Picture, Plan
+from onestage.spec import UserError
 from onestage.teachers.serving import Marked
-from onestage.types import Grid, Mark
+from onestage.types import Blended, Grid, Mark, View
+from onestage.views import Crop, blend
 
 Random = Callable[[str], np.random.Generator]
 """The generator of a sample for a purpose."""
@@ -66,6 +70,31 @@ def noise_of(method: Method, grids: dict[str, Grid], random: Random, copy: int) 
             elif isinstance(part.hide, HideText):
                 drawn[f"{name}/{key}"] = part.hide.noise(random(f"hide/{name}/{key}{again}"))
     return drawn
+
+
+def blended(
+    method: Method, views: dict[str, View], label: Tensor | None, random: Callable[[str], np.random.Generator]
+) -> dict[str, Blended]:
+    """Blend the views that are blended, in place; what each sample's label then is.
+
+    Args:
+        random: the generator of the batch for a purpose: all samples of all ranks are blended alike.
+
+    Raises:
+        UserError: when a sample has no partner.
+    """
+    found: dict[str, Blended] = {}
+    for name, made in method.views.items():
+        if not isinstance(made, Crop) or made.blend is None:
+            continue
+        pixels = views[name].pixels
+        if len(pixels) % 2:
+            raise UserError(f"views.{name}.blend: samples are blended in pairs, but a batch has {len(pixels)}")
+        how = made.blend.draw(random(f"blend/{name}"), pixels.shape[-1])
+        blend(pixels, how)
+        if label is not None:
+            found[name] = Blended(torch.full(label.shape, how.share), partner(label))
+    return found
 
 
 def marks_of(drawn: list[Drawn]) -> dict[str, Mark] | None:

@@ -6,7 +6,6 @@ the next step; nothing else has to be remembered to go on.
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
@@ -18,14 +17,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from onestage.data import Draw, Mixed, Quarantine, first_good, generator, parts_of, stream_of
+from onestage.data import Draw, Mixed, Mixture, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
 from onestage.engine.buffers import Seen, Sent, Stack, received, sent
-from onestage.engine.drawn import Begun, Drawn, hidden_of, marks_of, noise_of
+from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
+from onestage.engine.repeats import Repeats
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
 from onestage.objective import Method
+from onestage.objective.mix import partner
 from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
@@ -53,6 +54,10 @@ class Batches(Dataset[Batch]):
         decoder: what decodes JPEGs.
         planning: where the geometry of the views that teachers see comes from.
         masks: how many samples after one another are one view with other hidden cells.
+        repeats: how many samples of a batch are one, each with views of its own.
+
+    Raises:
+        UserError: when repeats do not fit the batch.
     """
 
     def __init__(
@@ -71,7 +76,11 @@ class Batches(Dataset[Batch]):
         decoder: Decoder = "pillow",
         planning: Planning | None = None,
         masks: int = 1,
+        repeats: int = 1,
     ) -> None:
+        self.repeats = Repeats(batch, repeats)
+        if repeats > 1 and (masks > 1 or isinstance(source, Mixture) or (planning is not None and planning.kept)):
+            raise UserError("repeats: every view is drawn anew, of one source, so nothing of it can be kept or shared")
         self.decoder: Decoder = decoder
         self.planning, self.masks = planning or Fresh(), masks
         self.rank, self.share = rank, batch // world
@@ -115,7 +124,7 @@ class Batches(Dataset[Batch]):
         )
 
     def _at(self, number: int) -> Draw:
-        return self.stream.at(number // self.masks)._replace(number=number)
+        return self.stream.at(self.repeats.entry(number)[0] // self.masks)._replace(number=number)
 
     def _begun(self, number: int) -> Begun | None:
         """Sample `number` of the stream, planned; None where it is damaged."""
@@ -140,8 +149,10 @@ class Batches(Dataset[Batch]):
     def _begin(self, sample: Sample, draw: Draw, part: Source) -> Begun:
         """One sample with its plans, hidden cells, text and label. May raise `BadSample`."""
 
+        again = self.repeats.again(draw.number)
+
         def random(purpose: str, epoch: int = draw.epoch) -> np.random.Generator:
-            return generator(self.seed, part.name, sample.key, epoch, purpose)
+            return generator(self.seed, part.name, sample.key, epoch, purpose + again)
 
         reads = self.tokenize is not None and self.with_texts[draw.part]
         if reads and not sample.texts:
@@ -196,9 +207,13 @@ class Batches(Dataset[Batch]):
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
+        views = stack.views()
+        blends = blended(self.method, views, label, partial(generator, self.seed, numbers.start // self.batch))
+        if labelled is not None and blends:
+            labelled = labelled & partner(labelled)
         return Batch(
             torch.tensor(list(numbers)),
-            stack.views(),
+            views,
             hidden,
             words,
             label,
@@ -206,6 +221,7 @@ class Batches(Dataset[Batch]):
             marks_of(drawn),
             self.masks,
             noise,
+            blends,
         )
 
     def _words(self, numbers: range, texts: Sequence[str | None]) -> Words | None:
@@ -262,22 +278,6 @@ class _Told(Dataset["Batch | Sent | UserError"]):
         except UserError as error:
             return error
         return made if get_worker_info() is None else sent(made)
-
-
-def check_slices(batch: int, world: int, accumulate: int) -> None:
-    """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
-
-    Raises:
-        UserError: with the nearest batches that fit.
-    """
-    unit = world * math.lcm(2, accumulate) if world > 1 else accumulate
-    if batch % unit:
-        near = sorted({max(batch // unit, 1) * unit, (batch // unit + 1) * unit})
-        pieces = f", each in {accumulate} equal pieces" if accumulate > 1 else ""
-        raise UserError(
-            f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
-            f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
-        )
 
 
 def _settle(worker: int) -> None:

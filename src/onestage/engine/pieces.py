@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from onestage.types import Batch, Geometry, Mark, View, Words
+from onestage.spec import UserError
+from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
@@ -31,6 +33,7 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         batch.marks,  # read on the CPU
         batch.copies,
         {name: move(noise) for name, noise in batch.noise.items()},
+        {name: Blended(*map(move, blend)) for name, blend in batch.blends.items()},
     )
 
 
@@ -57,9 +60,26 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
             None if batch.marks is None else _cut_marks(batch.marks, partial(cut, piece=piece)),
             batch.copies,
             {name: cut(noise, piece) for name, noise in batch.noise.items()},
+            {name: Blended(*(cut(part, piece) for part in blend)) for name, blend in batch.blends.items()},
         )
         for piece in range(pieces)
     ]
+
+
+def check_slices(batch: int, world: int, accumulate: int) -> None:
+    """Every rank must get an equal slice of a batch, of whole pairs of partners (numbers i and i xor 1), in pieces.
+
+    Raises:
+        UserError: with the nearest batches that fit.
+    """
+    unit = world * math.lcm(2, accumulate) if world > 1 else accumulate
+    if batch % unit:
+        near = sorted({max(batch // unit, 1) * unit, (batch // unit + 1) * unit})
+        pieces = f", each in {accumulate} equal pieces" if accumulate > 1 else ""
+        raise UserError(
+            f"batch: {batch} cannot be shared by {world} processes in equal slices of whole pairs{pieces}; use "
+            f"{' or '.join(map(str, near))} (the batch of all processes together), or another number of processes"
+        )
 
 
 def _changed(words: Words | None, change: Callable[[Tensor], Tensor]) -> Words | None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Discriminator
 
+from onestage.likelihood.bernoulli import Bernoulli, BernoulliLikelihood
 from onestage.likelihood.boltzmann import Boltzmann
 from onestage.likelihood.categorical import Categorical, CategoricalLikelihood
 from onestage.likelihood.centred import Centred, CentredLikelihood
@@ -20,13 +21,16 @@ from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
 LikelihoodSpec = Annotated[
-    Gaussian | Boltzmann | Sigmoid | Centred | Prototypes | CrossCorrelation | Categorical, Discriminator("kind")
+    Gaussian | Boltzmann | Bernoulli | Sigmoid | Centred | Prototypes | CrossCorrelation | Categorical,
+    Discriminator("kind"),
 ]
 RegulariserSpec = UniGrad
 """What may be added to a term to keep its targets apart."""
 
 __all__ = [
     "BatchLikelihood",
+    "Bernoulli",
+    "BernoulliLikelihood",
     "Boltzmann",
     "Categorical",
     "CategoricalLikelihood",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import final
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,11 +41,18 @@ class TableLikelihood(Tempered):
             )
         with full_precision(guess):
             logits = self.logits(guess, target.rows)
-            truth = target.identity.unsqueeze(1).expand(logits.shape[:2])
-            losses = functional.cross_entropy(
-                logits.flatten(0, 1), truth.flatten().long(), reduction="none", label_smoothing=self.smoothing
-            )
-            return weighted_mean(losses.view(logits.shape[:2]), target.weight)
+            losses = self._against(logits, target.identity)
+            if target.blend is not None:  # the cross-entropy of a mixture of two truths is the mixture of their own
+                share = target.blend.share.unsqueeze(1)
+                losses = share * losses + (1 - share) * self._against(logits, target.blend.label)
+            return weighted_mean(losses, target.weight)
+
+    def _against(self, logits: Float[Tensor, "b m classes"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b m"]:
+        truth = labels.unsqueeze(1).expand(logits.shape[:2])
+        losses = functional.cross_entropy(
+            logits.flatten(0, 1), truth.flatten().long(), reduction="none", label_smoothing=self.smoothing
+        )
+        return losses.view(logits.shape[:2])
 
     def candidates(self, target: Target) -> int:
         """The rows of the table."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from onestage.likelihood import Boltzmann
+from onestage.likelihood import Bernoulli, Boltzmann
 from onestage.objective import Input, Method, Part, Term, Trained
 from onestage.predictors import Linear
 from onestage.targets import Table
-from onestage.views import Crop
+from onestage.views import Blend, Colour, Crop, Erase, RandAugment, ThreeAugment
 
 SUPERVISED = Method(
     name="supervised",
@@ -19,4 +19,37 @@ SUPERVISED = Method(
     },
 )
 
-ROWS = (SUPERVISED,)
+DEIT = Method(
+    name="deit",
+    cite="DeiT, arXiv:2012.12877 sec. 6 and table 9, without distillation",
+    encoders={"student": Trained()},
+    views={"view1": Crop(scale=(0.08, 1.0), augment=RandAugment(), erase=Erase(), blend=Blend())},
+    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
+    terms={
+        "category": Term(
+            x="image",
+            y="label",
+            target=Table(),
+            predictor=Linear(),
+            likelihood=Boltzmann(over="table", smoothing=0.1),
+        )
+    },
+)
+
+DEIT3 = Method(
+    name="deit3",
+    cite="DeiT III, arXiv:2204.07118 sec. 4 (3-Augment, binary cross-entropy)",
+    encoders={"student": Trained()},
+    views={
+        "view1": Crop(
+            scale=(0.08, 1.0),
+            augment=ThreeAugment(),
+            colour=Colour(brightness=0.3, contrast=0.3, saturation=0.3, probability=1.0),
+            blend=Blend(),
+        )
+    },
+    inputs=DEIT.inputs,
+    terms={"category": Term(x="image", y="label", target=Table(), predictor=Linear(), likelihood=Bernoulli())},
+)
+
+ROWS = (SUPERVISED, DEIT, DEIT3)

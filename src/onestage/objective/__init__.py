@@ -6,7 +6,7 @@ from onestage.objective.asks import Ask, asks, depth_read
 from onestage.objective.average import average, momentum
 from onestage.objective.balance import Balance, shares
 from onestage.objective.build import Answers
-from onestage.objective.compose import add, hiding
+from onestage.objective.compose import add, hiding, unblended
 from onestage.objective.declare import (
     Ema,
     EncoderRole,
@@ -47,5 +47,6 @@ __all__ = [
     "regulariser",
     "shares",
     "term_rows",
+    "unblended",
     "verified_by",
 ]

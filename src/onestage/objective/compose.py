@@ -13,7 +13,7 @@ from typing import TypeVar
 from onestage.objective.declare import Ema, Input, Method, Part, Term
 from onestage.spec import UserError
 from onestage.targets import Encoded
-from onestage.views import HideSpec
+from onestage.views import Crop, HideSpec
 
 S = TypeVar("S")
 
@@ -47,6 +47,15 @@ def hiding(method: Method, hide: HideSpec) -> Method:
         for name, asked in method.inputs.items()
     }
     return dataclasses.replace(method, inputs=inputs)
+
+
+def unblended(method: Method) -> Method:
+    """The method with every view showing one sample alone."""
+    views = {
+        name: dataclasses.replace(view, blend=None) if isinstance(view, Crop) else view
+        for name, view in method.views.items()
+    }
+    return dataclasses.replace(method, views=views)
 
 
 def _weighted(terms: Mapping[str, Term], factor: float) -> dict[str, Term]:

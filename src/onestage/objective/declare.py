@@ -100,7 +100,7 @@ class Method:
 
 def regulariser(method: Method, term: Term) -> str:
     """What keeps the targets from collapsing: the regulariser column of M3I's table; `none` must be refused."""
-    if term.likelihood.kind in {"boltzmann", "sigmoid"}:
+    if term.likelihood.kind in {"boltzmann", "bernoulli", "sigmoid"}:
         return "negative categories" if isinstance(term.target, Table) else "negatives"
     if term.likelihood.kind == "cross_correlation":
         return "decorrelation"
@@ -140,6 +140,10 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         len(asked.parts) != 2 or any(part.of == "text" or part.hide for part in asked.parts.values())
     ):
         raise UserError(f"inputs.{key}.mix: mixes two parts that are views and hide nothing themselves")
+    parts = [part.of for part in asked.parts.values()]
+    two = [view for view in parts if view in method.views and "blend" in method.views[view].alters]
+    if two and "text" in {term.y, *parts}:
+        raise UserError(f"terms.{name}: views.{two[0]} is a blend of two samples, which no text of one is true of")
     if isinstance(term.target, Encoded):
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
         if (term.target.space == "codes") != (term.likelihood.kind == "categorical"):
@@ -151,6 +155,8 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(
             f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes, or words"
         )
+    if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
+        raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):
         raise UserError(f"terms.{name}: y: label and target: table go together")
 

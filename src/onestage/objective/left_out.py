@@ -36,6 +36,14 @@ def given(term: Term, method: Method, batch: Batch) -> Bool[Tensor, " b"] | None
     return text if label is None else label if text is None else label & text
 
 
+def blended(target: Target, term: Term, method: Method, batch: Batch) -> Target:
+    """A table's target with the other class that the term's view shows, where that is blended."""
+    found = batch.blends.get(method.part_of(term).of) if term.y == "label" else None
+    if found is None or batch.labelled is None:
+        return target._replace(blend=found)
+    return target._replace(blend=found._replace(label=found.label.clamp_min(0)))
+
+
 def without_missing(target: Target, wanted: Wanted, given: Bool[Tensor, " b"] | None) -> Target:
     """A target whose rows weigh nothing in samples that lack what the term reads."""
     if given is None:

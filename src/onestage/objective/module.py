@@ -23,7 +23,7 @@ from onestage.objective.build import Answers, average_of, build_encoder, build_t
 from onestage.objective.declare import Ema, Frozen, Method, Term, Trained
 from onestage.objective.encode import encode, explained_piece, shown_of
 from onestage.objective.hide import chosen
-from onestage.objective.left_out import drop_terms, given, without_missing
+from onestage.objective.left_out import blended, drop_terms, given, without_missing
 from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
@@ -108,9 +108,9 @@ class Objective(nn.Module):
             wanted = self._wanted(term, batch, tokens, source)
             explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
             target = self.target(name)(source, explained, _identity(term, batch))
+            target = blended(target, term, self.method, batch)
             if isinstance(term.target, Spelled):
-                hidden, _ = self._hidden(term, batch, tokens.grid)
-                target = only_hidden(target, wanted, hidden)
+                target = only_hidden(target, wanted, self._hidden(term, batch, tokens.grid)[0])
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)

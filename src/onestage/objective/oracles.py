@@ -49,6 +49,7 @@ PARTS: dict[str, str] = {
     "likelihood boltzmann table": "test_table_value_and_gradients_equal_the_slow_formula",
     "likelihood boltzmann tokens": "test_tokens_are_told_apart_inside_their_own_image",
     "likelihood boltzmann queue": "test_a_queue_is_infonce_against_earlier_targets",
+    "likelihood bernoulli": "test_bernoulli_equals_loops_and_timm",
     "likelihood sigmoid": "test_sigmoid_value_and_gradients_equal_the_slow_formula",
     "likelihood centred": "test_centred_equals_loops_and_its_centre_follows",
     "likelihood prototypes": "test_prototypes_equal_loops",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from onestage.objective.crops import LOCAL
 from onestage.objective.declare import Method, Term, regulariser
 from onestage.targets import OfPixels, Spelled, Table
 
@@ -9,22 +12,34 @@ COLUMNS = ("method", "term", "input x", "target y", "z_x", "z_y", "predictor", "
 
 
 def term_rows(method: Method) -> list[tuple[str, ...]]:
-    """One row a term, in the columns of M3I's table."""
+    """One row a term, in the columns of M3I's table; one for all small crops of a group that explain the same."""
+    groups: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for name, term in method.terms.items():
+        row = _row(method, name, term)
+        groups.setdefault(_of_group(row), []).append(row)
     return [
-        (
-            method.name,
-            name,
-            _input(method, term),
-            term.y,
-            _seen(method, term),
-            _target(term),
-            term.predictor.kind,
-            regulariser(method, term),
-            _likelihood(term),
-            f"{term.weight:g}",
-        )
-        for name, term in method.terms.items()
+        rows[0] if len(rows) == 1 else (*group[:-1], f"{len(rows)} x {group[-1]}") for group, rows in groups.items()
     ]
+
+
+def _row(method: Method, name: str, term: Term) -> tuple[str, ...]:
+    return (
+        method.name,
+        name,
+        _input(method, term),
+        term.y,
+        _seen(method, term),
+        _target(term),
+        term.predictor.kind,
+        regulariser(method, term),
+        _likelihood(term),
+        f"{term.weight:.4g}",
+    )
+
+
+def _of_group(row: tuple[str, ...]) -> tuple[str, ...]:
+    """The row with the name of a group of small crops in place of the name of one of them."""
+    return tuple(re.sub(rf"\b{LOCAL}\d+(?![^\W_])", LOCAL, word) for word in row)
 
 
 def _input(method: Method, term: Term) -> str:
@@ -68,6 +83,8 @@ def _likelihood(term: Term) -> str:
         return "Gaussian (cross-correlation)"
     if likelihood.kind == "sigmoid":
         return "Bernoulli (pairs of the batch)"
+    if likelihood.kind == "bernoulli":
+        return "Bernoulli (classes)"
     if likelihood.kind == "categorical":
         return "categorical"
     if likelihood.kind == "centred":

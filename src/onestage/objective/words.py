@@ -41,7 +41,8 @@ def hide_words(method: Method, batch: Batch) -> dict[str, Bool[Tensor, "b t"]]:
     }
 
 
-def only_hidden(target: Target, wanted: Wanted, hidden: Bool[Tensor, "b t"]) -> Target:
+def only_hidden(target: Target, wanted: Wanted, hidden: Bool[Tensor, "b t"] | None) -> Target:
     """Rows that are there to fill up, where a text has fewer hidden words than the longest may have, weigh nothing."""
+    assert hidden is not None, "words that are hidden belong to an input that hides"
     weight = hidden.gather(1, wanted.cell).float()
     return target._replace(weight=weight if target.weight is None else weight * target.weight)

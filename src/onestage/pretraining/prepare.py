@@ -14,8 +14,9 @@ from onestage.data.fast import chosen
 from onestage.distributed import neighbours, rank, synchronise, world
 from onestage.encoders import ClipText, Multiway
 from onestage.encoders.words import Tokenizer
-from onestage.engine.loader import Batches, check_slices
+from onestage.engine.loader import Batches
 from onestage.engine.optimiser import Optimisers
+from onestage.engine.pieces import check_slices
 from onestage.engine.step import Step
 from onestage.objective import Objective, Trained, asks
 from onestage.pretraining.resolve import answers_of, resolve
@@ -80,6 +81,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         decoder=chosen(recipe.decoder),
         planning=served.planning,
         masks=recipe.serving.masks,
+        repeats=recipe.repeats,
     )
     step = Step(objective, optimisers, served.server, recipe.precision, recipe.accumulate, device)
     return Prepared(recipe, source, val, teachers, objective, optimisers, step, served.server, batches, total, device)

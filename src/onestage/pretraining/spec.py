@@ -70,6 +70,9 @@ class Recipe:
     """How they answer: live, replayed for some epochs, or from a store."""
     init: str | None = None
     """A run whose weights the encoders start from."""
+    repeats: Positive = 1
+    """How often each sample stands in a batch, every time with views of its own (repeated augmentation,
+    arXiv:1901.09335); a pass over the data then takes so many epochs."""
     accumulate: Positive = 1
     """Pieces that each process cuts its share of the batch into, to need less memory."""
     precision: Precision = "bf16"

@@ -18,7 +18,7 @@ from onestage.distributed import rank, world
 from onestage.engine.loader import Batches
 from onestage.engine.pieces import on_device
 from onestage.engine.together import together
-from onestage.objective import Method, Objective, hiding
+from onestage.objective import Method, Objective, hiding, unblended
 from onestage.pretraining.prepare import Prepared
 from onestage.roles import Source
 
@@ -46,6 +46,7 @@ def validation_loss(prepared: Prepared) -> dict[str, float]:
     recipe, val = prepared.recipe, prepared.val
     assert val is not None, "there is no validation loss without validation data"
     method = recipe.method if recipe.watch.hide is None else hiding(recipe.method, recipe.watch.hide)
+    method = unblended(method)
     size = recipe.batch // recipe.accumulate
     count = max(min(recipe.watch.samples, len(val)) // size, 1)
     data = Batches(

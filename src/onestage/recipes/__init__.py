@@ -20,6 +20,7 @@ from onestage.recipes.multi_crop import MULTI_CROP_ROWS
 from onestage.recipes.multimodal import MULTIMODAL_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
 from onestage.recipes.siamese import SIAMESE_ROWS
+from onestage.recipes.supervised import SUPERVISED_ROWS
 from onestage.recipes.tiny import tiny
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
@@ -34,6 +35,7 @@ FAMILIES = (
     *MULTI_CROP_ROWS,
     *SIAMESE_ROWS,
     *CONTRASTIVE_ROWS,
+    *SUPERVISED_ROWS,
 )
 """The paper-size recipes that stand in lists of their own."""
 PAPER: dict[str, Callable[[], Recipe]] = {

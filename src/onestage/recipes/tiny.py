@@ -107,7 +107,11 @@ def _gentle(method: Method, with_texts: bool) -> Method:
     mild = Crop(scale=(0.8, 1.0), flip=0.0)
     first = whole if with_texts else mild
     method = fewer(method, 2, NEAR)
-    views = {name: OTHER if name == "view2" else first for name in method.views if not is_local(name)}
+    views = {
+        name: dataclasses.replace(OTHER if name == "view2" else first, blend=view.blend)
+        for name, view in method.views.items()
+        if isinstance(view, Crop) and not is_local(name)
+    }
     return dataclasses.replace(method, views=method.views | views)
 
 

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from onestage.views.attentive import Attentive
 from onestage.views.augment import AugmentSpec, Erase, RandAugment, ThreeAugment
+from onestage.views.blend import Blend, Blending, blend
 from onestage.views.colour import Colour
 from onestage.views.crop import Crop
 from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
@@ -31,6 +32,8 @@ HideSpec = Annotated[Random | Block | BlockReversed | Units | Attentive | SomeWo
 __all__ = [
     "Attentive",
     "AugmentSpec",
+    "Blend",
+    "Blending",
     "Block",
     "BlockReversed",
     "Colour",
@@ -45,6 +48,7 @@ __all__ = [
     "ThreeAugment",
     "Units",
     "ViewSpec",
+    "blend",
     "block_wise",
     "coverage",
 ]

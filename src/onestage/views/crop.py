@@ -19,6 +19,7 @@ from torch import Tensor
 from onestage.roles import Plan, ViewMaker
 from onestage.spec import spec
 from onestage.views.augment import AugmentSpec, Erase, RandAugment, erase
+from onestage.views.blend import Blend
 from onestage.views.colour import Colour, Probability, recolour
 from onestage.views.resize import Interpolation, Side, reach, resample, resample_box
 
@@ -54,16 +55,19 @@ class Crop(ViewMaker):
     """RandAugment or 3-Augment, before the colours."""
     colour: Colour | None = None
     erase: Erase | None = None
+    blend: Blend | None = None
+    """Mixup or CutMix with the sample's partner; the label is blended alike."""
     kind: Literal["crop"] = "crop"
 
     @property
     def alters(self) -> frozenset[str]:
-        """What the view may change: `crop`, `flip`, `colour`, `warp`, `erase`."""
+        """What the view may change: `crop`, `flip`, `colour`, `warp`, `blend`, `erase`."""
         may = {
             "crop": self.scale != (1.0, 1.0),
             "flip": self.flip > 0,
             "colour": self.augment is not None or (self.colour is not None and self.colour.changes),
             "warp": isinstance(self.augment, RandAugment),
+            "blend": self.blend is not None,
             "erase": self.erase is not None and self.erase.probability > 0,
         }
         return frozenset(name for name, happens in may.items() if happens)

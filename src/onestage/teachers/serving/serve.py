@@ -74,6 +74,11 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         return Served(Fresh(), live)
     if not setting.asks:
         raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
+    mixed = sorted(name for name in setting.seen if "blend" in setting.views[name].alters)
+    if mixed:
+        raise UserError(
+            f"serving.mode: {mode.kind} keeps answers for one picture, but views.{mixed[0]} is a blend of two"
+        )
     beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also() or ask.space == "codes"})
     if beside:
         raise UserError(
