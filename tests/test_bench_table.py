@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from onestage.bench import bench
+from onestage.bench import bench, table
 from onestage.bench.summary import spread, written
-from onestage.bench.variants import Variant, fixed, shared, variants
+from onestage.bench.trained import Cost
+from onestage.bench.variants import Variant, fixed, needs_codes, needs_teacher, shared, variants
 from onestage.data import open_source
 from onestage.encoders import Vit
 from onestage.evaluation import Knn, Linear, probes
 from onestage.methods import METHODS
+from onestage.pretraining import Recipe
 from onestage.spec import UserError
 from onestage.teachers import load
 from typed import draw
@@ -57,6 +59,41 @@ def _features_are_the_evaluations_own(run: Path) -> None:
     found = probes.probe(model, train, test, 60)
     assert found.linear == Linear(limit=60, pool=found.pool).run(model, test, train)["top1"]
     assert found.knn == Knn(limit=60, pool=found.pool).run(model, test, train)["top1"]
+
+
+def test_what_rows_learn_from_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CLIP teacher, and from it the code book; each once, and told with its cost."""
+    made: list[Recipe] = []
+
+    def train(recipe: Recipe, run: Path, file: Path) -> Cost:
+        made.append(recipe)
+        return Cost(7.0, 8.0)
+
+    monkeypatch.setattr(table, "trained", train)
+    out = tmp_path / "t"
+    out.mkdir()
+    lines = bench("table", {"rows": "beit,mae", "out": str(out)})
+    assert next(lines) == {"case": "table", "teacher": str(out / "teacher"), "seconds": 7.0}
+    assert next(lines) == {"case": "table", "codes": str(out / "codes"), "seconds": 7.0}
+    assert [recipe.name for recipe in made] == ["clip_tiny", "vqkd_tiny"]
+    assert made[1].teachers == {"teacher": str(out / "teacher")}
+
+
+def test_rows_of_codes_have_the_code_book_as_their_teacher() -> None:
+    for row in METHODS:
+        made = fixed(Variant(row), 5, 0, "scenes", "t", codes="c")
+        coded = {name for name, given in made.teachers.items() if given == "c"}
+        assert bool(coded) == METHODS[row].needs_codes == needs_codes(row)
+        assert set(made.teachers.values()) <= {"t", "c"}
+    assert {"beit", "peco"} <= {row for row in METHODS if needs_codes(row) and not needs_teacher(row)}
+
+
+def test_the_table_tells_what_was_trained_first() -> None:
+    lines = [{"row": "random", "seed": 0, "linear": 0.1, "knn": 0.1, "dense": None, "zero_shot": None}]
+    means = spread([line | {"seconds": 1.0, "peak_mib": None} for line in lines])
+    text = written(means, [{"case": "table", "codes": "runs/t/codes", "seconds": 61.2}])
+    assert text.endswith("Trained first, and in no row's own seconds: codes runs/t/codes (61 s).\n")
+    assert "Trained first" not in written(means)
 
 
 def test_a_failed_run_says_why(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from onestage.objective.encode import encode
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.recipes import recipe
+from onestage.recipes.describe import encoder_rows
 from onestage.recipes.multi_crop import MULTI_CROP_ROWS
 from onestage.spec import UserError
 from onestage.types import Geometry, Piece, Target, View
@@ -97,6 +98,14 @@ def test_the_table_has_one_line_for_a_group() -> None:
         "local_view1": ("local", "8 x 0.05556"),
         "local_view2": ("local", "8 x 0.05556"),
     }
+
+
+def test_the_flops_of_a_sample_are_those_of_all_its_views() -> None:
+    """Ten crops of 36 cells cost about what two of 196 do, and less for their attention."""
+    made = resolve(recipe("dino_s16"), {})
+    (row,) = encoder_rows(made)
+    (alone,) = encoder_rows(dataclasses.replace(made, method=fewer(made.method, 0)))
+    assert 1.7 < float(row[3]) / float(alone[3]) < 2.1
 
 
 def cost(guess: Tensor, target: Tensor) -> float:

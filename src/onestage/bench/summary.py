@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 PROBES = ("linear", "knn", "dense", "zero_shot")
 COSTS = ("seconds", "peak_mib")
+FIRST = ("teacher", "codes")
+"""What rows learn from."""
 BASELINE = "random"
 
 
@@ -47,14 +49,21 @@ def _above(row: Spread | None, baseline: Spread | None) -> float | None:
     return round((row.mean - baseline.mean) / widest, 1) if widest > 0 else None
 
 
-def written(means: Sequence[Mapping[str, Any]]) -> str:
-    """The lines of `spread` as a Markdown table, the best linear probe first."""
+def written(means: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The lines of `spread` as a Markdown table, the best linear probe first.
+
+    Args:
+        before: the lines of runs that rows learn from and that were trained first.
+    """
     order = sorted(means, key=lambda mean: mean["linear"].mean, reverse=True)
     lines = ["| row | linear | kNN | dense, mIoU | zero-shot | seconds | peak MiB |", "|---|---|---|---|---|---|---|"]
     for mean in order:
         probes = " | ".join(_shown(mean[name]) for name in PROBES)
         costs = " | ".join("-" if mean[name] is None else f"{mean[name]:.0f}" for name in COSTS)
         lines.append(f"| {mean['row']} | {probes} | {costs} |")
+    first = [f"{name} {line[name]} ({line['seconds']:.0f} s)" for line in before for name in FIRST if name in line]
+    if first:
+        lines += ["", f"Trained first, and in no row's own seconds: {', '.join(first)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -21,10 +21,20 @@ from pydantic import Field
 
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import trained
-from onestage.bench.variants import Variant, fixed, fixed_chain, methods_of, needs_teacher, shared, variants
+from onestage.bench.variants import (
+    Variant,
+    fixed,
+    fixed_chain,
+    methods_of,
+    needs_codes,
+    needs_teacher,
+    shared,
+    variants,
+)
 from onestage.data import open_source
 from onestage.evaluation.probes import SPLITS, probe
 from onestage.methods import METHODS
+from onestage.objective import Frozen
 from onestage.pretraining import Chain, Recipe, Watch, finished
 from onestage.pretraining.seeds import parse_seeds
 from onestage.recipes.chains import CHAINS
@@ -60,21 +70,30 @@ class TableBench:
     """Length of every run."""
     teacher: str | None = None
     """What rows with a frozen teacher learn from; clip_tiny trained on the same data unless given."""
+    codes: str | None = None
+    """The run whose code book rows of codes explain; vqkd_tiny trained on the same data, from that teacher, unless
+    given."""
     probed: Annotated[int, Field(ge=10)] = 4000
     """Images at most that a probe learns from, and that it is judged on."""
     out: str = "runs/table"
     """The folder of runs and results; typed again with it, the bench goes on."""
 
     def run(self) -> Iterator[dict[str, Any]]:
-        """A line for each (row, seed), then one for each row with its mean and spread over seeds."""
+        """A line for each run that had to be trained first, one for each (row, seed), and then one for each row with
+        its mean and spread over seeds."""
         train, data = self._sources()
         rows, seeds, out = self._rows(train), parse_seeds(self.seeds), Path(self.out)
         settings = shared(self.set)
         asked = [Variant(SUPERVISED), Variant(RANDOM), *variants(rows, self.vary)]
-        teacher = self.teacher
-        if teacher is None and any(needs_teacher(row) for row in rows):
-            teacher = self._teacher(train, out)
-            yield {"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]}
+        teacher, codes, before = self.teacher, self.codes, []
+        coded = codes is None and any(needs_codes(row) for row in rows)
+        if teacher is None and (coded or any(needs_teacher(row) for row in rows)):
+            teacher = self._first(train, out, "teacher", "clip", None)
+            before.append({"case": "table", "teacher": teacher, "seconds": _read(out / "teacher.json")["seconds"]})
+        if coded:
+            codes = self._first(train, out, "codes", "vqkd", teacher)
+            before.append({"case": "table", "codes": codes, "seconds": _read(out / "codes.json")["seconds"]})
+        yield from before
         lines: list[dict[str, Any]] = []
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
         for number, (one, seed) in enumerate(todo):
@@ -85,12 +104,12 @@ class TableBench:
                 made = self._chain(one, chain, folder, data)
             else:
                 row = Variant(SUPERVISED) if one.row == RANDOM else one
-                recipe = fixed(row, self.steps, seed, self.data, teacher, settings)
+                recipe = fixed(row, self.steps, seed, self.data, teacher, settings, codes)
                 made = [self._one(one, recipe, folder, (train, data))]
             lines += made
             yield from made
         means = spread(lines)
-        write_atomic(out / "table.md", written(means))
+        write_atomic(out / "table.md", written(means, before))
         _say(f"bench table: {out / 'table.md'}")
         yield from means
 
@@ -108,7 +127,7 @@ class TableBench:
         """The rows asked for but the two that are always there."""
         if self.rows == "all":
             able = [row for row in METHODS if train.has_texts or not self._reads_texts(row)]
-            return [name for name in able if name != SUPERVISED and not METHODS[name].needs_codes]
+            return [name for name in able if name != SUPERVISED]
         rows = [row.strip() for row in self.rows.split(",") if row.strip()]
         for row in rows:
             if row != RANDOM and self._reads_texts(row) and not train.has_texts:
@@ -117,17 +136,21 @@ class TableBench:
 
     def _reads_texts(self, row: str) -> bool:
         """Whether a row needs captions, itself or for the teacher that is not given."""
-        return any(method.needs_texts for method in methods_of(row)) or (needs_teacher(row) and not self.teacher)
+        return any(method.needs_texts for method in methods_of(row)) or (
+            not self.teacher and (needs_teacher(row) or (needs_codes(row) and not self.codes))
+        )
 
-    def _teacher(self, train: Source, out: Path) -> str:
-        """A teacher from the same data, trained once."""
-        if not train.has_texts:
+    def _first(self, train: Source, out: Path, name: str, row: str, teacher: str | None) -> str:
+        """A run on the same data that rows learn from, trained once."""
+        if teacher is None and not train.has_texts:
             raise UserError(f"bench table: {train.name} has no captions to train a teacher with; give --teacher REF")
-        made = dataclasses.replace(tiny([(1.0, METHODS["clip"])], "demo"), data=self.data, watch=Watch())
-        cost = trained(made, out / "teacher", out / "teacher.yaml")
-        if not (out / "teacher.json").exists():
-            write_atomic(out / "teacher.json", json.dumps(cost._asdict()) + "\n")
-        return str(out / "teacher")
+        _say(f"bench table: {row}_tiny, which rows learn from")
+        made = dataclasses.replace(tiny([(1.0, METHODS[row])], "demo"), data=self.data, watch=Watch())
+        made = dataclasses.replace(made, teachers=dict.fromkeys(made.method.named(Frozen), teacher or ""))
+        cost = trained(made, out / name, out / f"{name}.yaml")
+        if not (out / f"{name}.json").exists():
+            write_atomic(out / f"{name}.json", json.dumps(cost._asdict()) + "\n")
+        return str(out / name)
 
     def _chain(self, one: Variant, made: Chain, folder: Path, data: Source) -> list[dict[str, Any]]:
         """The lines of a chain and a seed, one for each stage; the last one stands for the chain."""

@@ -15,6 +15,7 @@ from onestage.recipes import rows_of
 from onestage.recipes.chains import CHAINS, tiny_chain
 from onestage.recipes.tiny import VIT, tiny
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
+from onestage.targets import Encoded
 
 NONE: Mapping[str, str] = {}
 
@@ -99,16 +100,27 @@ def shared(settings: str | None) -> dict[str, str]:
 
 
 def fixed(
-    variant: Variant, steps: int, seed: int, data: str, teacher: str | None, settings: Mapping[str, str] = NONE
+    variant: Variant,
+    steps: int,
+    seed: int,
+    data: str,
+    teacher: str | None,
+    settings: Mapping[str, str] = NONE,
+    codes: str | None = None,
 ) -> Recipe:
     """A row with its own views, targets and likelihoods, and the backbone, length and settings that all rows have.
+
+    Args:
+        teacher: what its frozen encoders are.
+        codes: what those of them are whose codes are explained.
 
     Raises:
         UserError: when a setting leads nowhere or its value does not fit.
     """
     made = tiny(weighted(variant.row), "demo")
     models = {name: _backbone(model) for name, model in made.models.items()}
-    teachers = dict.fromkeys(made.method.named(Frozen), teacher or "")
+    coded = read_for_codes(made.method)
+    teachers = {name: (codes if name in coded else teacher) or "" for name in made.method.named(Frozen)}
     made = dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch(), data=data, teachers=teachers)
     return _with(made, {**settings, **({} if variant.setting is None else {variant.setting: variant.value})})
 
@@ -140,7 +152,18 @@ def methods_of(row: str) -> list[Method]:
 
 def needs_teacher(row: str) -> bool:
     """Whether a row needs a frozen teacher from outside: a chain makes its own."""
-    return row not in CHAINS and any(method.named(Frozen) for method in methods_of(row))
+    return row not in CHAINS and any(set(method.named(Frozen)) - read_for_codes(method) for method in methods_of(row))
+
+
+def needs_codes(row: str) -> bool:
+    """Whether a row explains the codes of a frozen code book."""
+    return row not in CHAINS and any(read_for_codes(method) for method in methods_of(row))
+
+
+def read_for_codes(method: Method) -> set[str]:
+    """The frozen encoders whose codes a method explains."""
+    targets = [term.target for term in method.terms.values()]
+    return {target.encoder for target in targets if isinstance(target, Encoded) and target.space == "codes"}
 
 
 def weighted(row: str) -> list[tuple[float, Method]]:

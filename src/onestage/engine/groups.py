@@ -138,7 +138,9 @@ def layer_scales(group: str, names: list[str], layer_decay: float | None) -> dic
     """What the learning rate of each parameter is multiplied by."""
     if layer_decay is None:
         return dict.fromkeys(names, 1.0)
-    blocks = {name: found for name in names if (found := _BLOCK.match(name))}
+    matched = {name: found for name in names if (found := _BLOCK.match(name))}
+    # A convolutional stem may name its layers `blocks` too.
+    blocks = {name: found for name, found in matched.items() if not _STEM.search(found[1] or "")}
     towers = {found[1] for found in blocks.values()}
     if len(towers) != 1:
         raise UserError(

@@ -22,6 +22,7 @@ from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, 
 from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.recipes.supervised import SUPERVISED_ROWS
 from onestage.recipes.tiny import tiny
+from onestage.recipes.tuned import TUNED_ROWS
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
 FAMILIES = (
@@ -35,6 +36,7 @@ FAMILIES = (
     *MULTI_CROP_ROWS,
     *SIAMESE_ROWS,
     *CONTRASTIVE_ROWS,
+    *TUNED_ROWS,
     *SUPERVISED_ROWS,
 )
 """The paper-size recipes that stand in lists of their own."""

@@ -117,8 +117,8 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
-    """Parameters, grid and forward FLOPs of every trained encoder with its projectors, as it sees its input; built
-    without memory."""
+    """Parameters, grid and forward FLOPs of every trained encoder with its projectors, over all that it sees of a
+    sample; built without memory."""
     rows = []
     method = recipe.method
     with torch.device("meta"):
@@ -128,24 +128,25 @@ def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
             projectors = [one.build(encoder.width).eval() for key, one in method.projectors.items() if key in used]
             count = sum(parameter.numel() for part in (encoder, *projectors) for parameter in part.parameters())
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                tokens = encoder(_piece(recipe, name, encoder.grid, encoder.size))
-                for projector in projectors:
-                    projector(tokens)
+                for key in [key for key, asked in method.inputs.items() if asked.encoder == name] or [None]:
+                    tokens = encoder(_piece(recipe, name, key, encoder.grid, encoder.size))
+                    for projector in projectors:
+                        projector(tokens)
             grid = f"{encoder.grid[0]}x{encoder.grid[1]}"
             rows.append((name, f"{count:,}", grid, f"{counter.get_total_flops() / 1e9:.3f}"))
     return rows
 
 
-def _piece(recipe: Recipe, name: str, grid: tuple[int, int], size: int) -> dict[str, Piece]:
-    """A sample as the encoder sees it: with what its first input drops."""
+def _piece(recipe: Recipe, name: str, key: str | None, grid: tuple[int, int], size: int) -> dict[str, Piece]:
+    """A sample as the encoder sees it in an input: with what that drops."""
     model = recipe.models[name]
     if isinstance(model, ClipText):
         words = Words(torch.zeros(1, model.context, dtype=torch.long), torch.zeros(1, dtype=torch.long))
         return {"text": Piece(None, words=words)}
     geometry = Geometry(torch.zeros(1, 4), torch.zeros(1, dtype=torch.bool))
-    view = View(torch.zeros(1, 3, size, size), geometry)
-    key = next((key for key, asked in recipe.method.inputs.items() if asked.encoder == name), None)
     part = next(iter(recipe.method.inputs[key].parts.values())) if key is not None else None
+    side = size if part is None or part.of not in recipe.method.views else recipe.method.views[part.of].size or size
+    view = View(torch.zeros(1, 3, side, side), geometry)
     layers = depth_read(recipe.method, key) if key is not None else 0
     if part is None or part.hide is None or part.mode != "drop":
         return {"image": Piece(view, layers=layers)}
