@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu
 
 from full_width import steps
-from onestage import recipes
+from onestage import pretraining, recipes
 from onestage.encoders import Multiway
 from onestage.methods import METHODS
 from onestage.objective import Answers, Method
 from onestage.spec import UserError, from_plain, to_plain
+from onestage.teachers import load
 from onestage.types import Geometry, Piece, View, Words
 from onestage.views import SomeWords
-from small import lean
+from small import lean, small
+from stepping import brief_codes, brief_teacher
 from test_objective import answers_for, batch_for, objective_for
 
 SMALL = Multiway(size=8, patch=4, width=8, depth=2, heads=2, mlp_ratio=2.0, context=5, vocabulary=20, normalise="none")
@@ -84,12 +87,12 @@ def test_a_multiway_encoder_equals_loops(shows: str) -> None:
                 top, left = 4 * (cell // 2), 4 * (cell % 2)
                 patch = pixels[sample, :, top : top + 4, left : left + 4]
                 row = (weights["patch_embed.proj.weight"] * patch).sum(dim=(1, 2, 3))
-                row = weights["mask"][0] if HIDDEN_CELLS[sample, cell] else row + weights["patch_embed.proj.bias"]
+                row = weights["mask.token"][0] if HIDDEN_CELLS[sample, cell] else row + weights["patch_embed.proj.bias"]
                 rows.append(row + weights["pos_embed"][0, cell + 1])
             experts, real = ["image"] * 5, [True] * 5
         if shows != "image":
             for place, number in enumerate(IDS[sample].tolist()):
-                row = weights["mask"][1] if HIDDEN_WORDS[sample, place] else weights["words.weight"][number]
+                row = weights["mask.token"][1] if HIDDEN_WORDS[sample, place] else weights["words.weight"][number]
                 rows.append(row + weights["word_positions"][0, place])
                 real.append(number != 0)
             experts = [*experts, *["text"] * 5]
@@ -175,6 +178,13 @@ def test_what_does_not_go_together_is_said() -> None:
         from_plain(Method, plain)
     with pytest.raises(UserError, match="whole images and texts"):
         SMALL.build(frozenset({"drop"}))
+
+
+def test_a_run_is_a_model_of_images(tmp_path: Path) -> None:
+    codes = brief_codes(brief_teacher(tmp_path))
+    pretraining.start(small("beit3", steps=1, teachers={"teacher": codes}), tmp_path / "beit3", [])
+    model = load(str(tmp_path / "beit3"))
+    assert model.tokens(torch.rand(2, 3, 32, 32), "raw").rows.shape == (2, 16, 32)
 
 
 def test_two_steps_at_full_width_and_the_numbers_of_beit3() -> None:

@@ -77,8 +77,8 @@ class MultiwayEncoder(Encoder):
         self.blocks = nn.ModuleList(_Block(wanted, wanted.drop_path * number / last) for number in range(wanted.depth))
         self.norm = nn.LayerNorm(wanted.width, eps=1e-5)
         initialise(self, "eva02", wanted.depth)
-        self.mask = nn.Parameter(torch.empty(2, wanted.width)) if masks else None
-        for tensor in (self.words.weight, self.word_positions, *(() if self.mask is None else (self.mask,))):
+        self.mask = _Masks(wanted.width) if masks else None
+        for tensor in (self.words.weight, self.word_positions):
             nn.init.trunc_normal_(tensor, std=0.02)
 
     def forward(self, parts: dict[str, Piece]) -> Tokens:
@@ -125,7 +125,17 @@ class MultiwayEncoder(Encoder):
     def _masked(self, rows: Float[Tensor, "b n d"], piece: Piece, kind: int) -> Float[Tensor, "b n d"]:
         if piece.mode != "replace" or piece.hidden is None or self.mask is None:
             return rows
-        return torch.where(piece.hidden.unsqueeze(-1), self.mask[kind].to(rows.dtype), rows)
+        return torch.where(piece.hidden.unsqueeze(-1), self.mask.token[kind].to(rows.dtype), rows)
+
+
+@final
+class _Masks(nn.Module):
+    """The mask tokens of cells and of words, which only training needs."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.empty(2, width))
+        nn.init.trunc_normal_(self.token, std=0.02)
 
 
 def _seen(text: Piece, cells: int) -> Bool[Tensor, "b 1 1 n"]:
