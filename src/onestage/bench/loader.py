@@ -1,8 +1,8 @@
 """`onestage bench loader`: our batches against torchvision's ImageFolder, WebDataset, and decoding and resizing alone.
 
 All contestants cut a random resized crop of 224 pixels (8 to 100 % of the area), flip it, and end in a normalised
-float batch on the device, on one thread for each process. `limit` only decodes and resizes, by the same library, from
-memory, and hands nothing over: what no loader can pass.
+float batch on the device, on one thread for each process. `limit` only decodes and resizes what is planned, by the same
+library, from memory, and hands nothing over: what no loader can pass.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def _limit(files: list[bytes], workers: int, steps: int, decoder: Decoder) -> It
 def _cut(picture: Picture, number: int, decoder: Decoder) -> torch.Tensor:
     """Our view of a picture, not flipped."""
     plan = replace(VIEW.plan(generator(0, "bench", number), *picture.size), flip=False)
-    pixels, scale = decode(picture, decoder, plan.shrink, picture.size[1])
+    pixels, scale = decode(picture, decoder, plan.shrink, VIEW.rows(plan))
     return VIEW.apply(pixels, replace(plan, scale=scale))
 
 
