@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from onestage.encoders import ClipText, EncoderSpec, Swin, Vit
+from onestage.encoders import ClipText, EncoderSpec, Multiway, Swin, Vit
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.step import Step, Stepped
 from onestage.objective import Answers, Ask, Frozen, Objective
@@ -62,7 +62,7 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
 def _words(recipe: Recipe, draw: torch.Generator) -> Words | None:
     """Two texts as long as the context, each with its end token last."""
     for model in recipe.models.values():
-        if isinstance(model, ClipText):
+        if isinstance(model, (ClipText, Multiway)):
             ids = torch.randint(model.vocabulary - 2, (2, model.context), generator=draw)
             ids[:, -1] = model.vocabulary - 1
             return Words(ids, torch.arange(2))

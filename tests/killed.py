@@ -66,7 +66,7 @@ def recipe_of(row: str, teacher: Path) -> Recipe:
     """With drop path everywhere, batch norm in one row, a loading process in another, and a watched one."""
     recipe = small(
         row,
-        vit={"drop_path": 0.4, "stem": "conv" if row == "supervised" else "patch"},
+        vit={"drop_path": 0.4} | ({"stem": "conv"} if row == "supervised" else {}),
         teachers=taught(row, str(teacher)),
         workers=1 if row == "mae" else 0,
         saving=Saving(minutes=0.001, keep=3),

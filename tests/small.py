@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from onestage.encoders import ClipText, Codes, Mlp, ProjectorSpec, Vit
+from onestage.encoders import ClipText, Codes, Mlp, Multiway, ProjectorSpec, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
@@ -19,6 +19,7 @@ from onestage.views import Crop, Random
 
 BATCH, STEPS = 8, 12
 VIT = Vit(arch="vit_tiny_patch16_224", size=32, patch=8, width=32, depth=2, heads=2, normalise="half")
+MULTIWAY = Multiway(size=32, patch=8, width=32, depth=2, heads=2, context=16)
 TEXT = ClipText(joint=16, width=32, depth=1, heads=2, context=16)
 ALL_SAVED = Saving(minutes=1e-9, keep=100)
 """A checkpoint after every step."""
@@ -41,6 +42,11 @@ AVERAGED = Method(
 )
 ROWS = METHODS | {"averaged": AVERAGED}
 TAUGHT = [name for name, method in ROWS.items() if method.named(Frozen)]
+
+
+def reads_pairs(method: Method) -> bool:
+    """Whether its student reads texts beside images."""
+    return any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values())
 
 
 def lean(method: Method) -> Method:
@@ -82,7 +88,7 @@ def _thin(predictor: PredictorSpec) -> PredictorSpec:
 def small(row: str, **changes: Any) -> Recipe:
     """A row as a recipe of 12 steps of 8 digits; `vit` changes the image encoder, the rest are fields of the recipe."""
     method = ROWS[row]
-    image = dataclasses.replace(VIT, **changes.pop("vit", {}))
+    image = dataclasses.replace(MULTIWAY if reads_pairs(method) else VIT, **changes.pop("vit", {}))
     recipe = Recipe(
         name=f"{row}_small",
         method=lean(method),

@@ -24,7 +24,7 @@ from onestage.methods import METHODS
 from onestage.objective import COLLAPSED, Ema, Frozen, Method, Objective, Term, Trained
 from onestage.predictors import Aligned
 from onestage.spec import from_plain, to_plain
-from onestage.targets import Encoded, Hog, Pixels, Table
+from onestage.targets import Encoded, Hog, Pixels, Spelled, Table
 from onestage.types import Losses
 from small import lean, remembers
 from test_objective import CODES, answers_for, batch_for, objective_for
@@ -97,7 +97,7 @@ def random_loss(term: Term) -> tuple[float, float] | None:
     if isinstance(likelihood, Bernoulli):
         return math.log(2), 0.05
     if isinstance(likelihood, Categorical):
-        return math.log(CODES), 0.1
+        return math.log(term.target.vocabulary if isinstance(term.target, Spelled) else CODES), 0.2
     if isinstance(likelihood, Prototypes):
         whole = math.log(likelihood.count)  # a cross-entropy of about that, and an entropy that lacks less than that
         return 1.5 * whole, 0.6 * whole

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from onestage.encoders import ClipText, Vit
+from onestage.encoders import ClipText, Multiway, Vit
 from onestage.likelihood import Gaussian
 from onestage.methods import METHODS
 from onestage.methods.distilled import FD, UTA
@@ -36,10 +36,11 @@ from onestage.roles import Hide
 from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
-from small import lean, remembers, text_for
+from small import lean, reads_pairs, remembers, text_for
 
 B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
+MULTIWAY = Multiway(size=SIZE, patch=8, width=32, depth=2, heads=2, context=16)
 TEXT = ClipText(joint=24, width=32, depth=1, heads=2, context=16)
 
 
@@ -62,7 +63,8 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
 
 def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
-    models = {name: text_for(method, TEXT) if name == "text" else VIT for name in method.named(Trained)}
+    image = MULTIWAY if reads_pairs(method) else VIT
+    models = {name: text_for(method, TEXT) if name == "text" else image for name in method.named(Trained)}
     teachers = {name: Answers(GRID, 24, 40, CODES) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 

@@ -14,6 +14,7 @@ from onestage import recipes
 from onestage.engine.optimiser import Optimisers
 from onestage.methods import METHODS
 from onestage.objective import Answers, Frozen, Objective, Trained
+from onestage.objective.crops import fewer
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
 from onestage.recipes import FAMILIES, PAPER
@@ -228,7 +229,9 @@ def test_names_and_budgets() -> None:
     assert smoke.steps is not None and demo.steps is not None and smoke.steps < demo.steps
     assert recipes.recipe("mae_tiny:demo") == demo
     assert {
-        row for row in METHODS if recipes.recipe(f"{row}_tiny").method.terms.keys() != METHODS[row].terms.keys()
+        row
+        for row in METHODS
+        if recipes.recipe(f"{row}_tiny").method.terms.keys() != fewer(METHODS[row], 2).terms.keys()
     } == set()
 
 

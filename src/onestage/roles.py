@@ -108,6 +108,22 @@ class HideLater(ABC):
         """True where hidden."""
 
 
+class HideText(ABC):
+    """Which words of a text an input withholds, drawn in the step from the loader's noise: the text says how many."""
+
+    @abstractmethod
+    def count(self, grid: Grid) -> int:
+        """How many words are hidden at most, of a context as long as a grid of one line."""
+
+    @abstractmethod
+    def noise(self, rng: np.random.Generator) -> np.ndarray:
+        """float32, uniform in [0, 1), one a place of the longest context."""
+
+    @abstractmethod
+    def choose(self, noise: Float[Tensor, "b l"], words: Int[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+        """True where hidden; 0 is the number of no word."""
+
+
 class Encoder(nn.Module, ABC):
     """f_theta or f_phi: backbone and projector."""
 

@@ -8,12 +8,13 @@ from pydantic import Discriminator
 
 from onestage.encoders.aggregation import Aggregation
 from onestage.encoders.clip import ClipImage, ClipText
+from onestage.encoders.multiway import Multiway
 from onestage.encoders.projectors import Blocks, Codes, Mlp
 from onestage.encoders.regressor import Regressor
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
-EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText, Discriminator("kind")]
+EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText | Multiway, Discriminator("kind")]
 ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation | Regressor, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
@@ -25,6 +26,7 @@ __all__ = [
     "Codes",
     "EncoderSpec",
     "Mlp",
+    "Multiway",
     "ProjectorSpec",
     "Regressor",
     "Swin",

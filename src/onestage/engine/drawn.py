@@ -12,7 +12,7 @@ from torch import Tensor
 from onestage.engine.buffers import Seen
 from onestage.objective import Method
 from onestage.objective.mix import partner
-from onestage.roles import Hide, HideLater, Picture, Plan
+from onestage.roles import Hide, HideLater, HideText, Picture, Plan
 from onestage.spec import UserError
 from onestage.teachers.serving import Marked
 from onestage.types import Blended, Grid, Mark, View
@@ -60,14 +60,16 @@ def hidden_of(method: Method, grids: dict[str, Grid], random: Random, copy: int)
 
 
 def noise_of(method: Method, grids: dict[str, Grid], random: Random, copy: int) -> dict[str, np.ndarray]:
-    """What hiding that waits for a teacher's answer draws by."""
+    """What hiding draws by that waits for a teacher's answer, or for the numbers of words."""
     again = f"/{copy}" if copy else ""
-    return {
-        f"{name}/{key}": part.hide.noise(random(f"hide/{name}/{key}{again}"), grids[asked.encoder])
-        for name, asked in method.inputs.items()
-        for key, part in asked.parts.items()
-        if isinstance(part.hide, HideLater)
-    }
+    drawn = {}
+    for name, asked in method.inputs.items():
+        for key, part in asked.parts.items():
+            if isinstance(part.hide, HideLater):
+                drawn[f"{name}/{key}"] = part.hide.noise(random(f"hide/{name}/{key}{again}"), grids[asked.encoder])
+            elif isinstance(part.hide, HideText):
+                drawn[f"{name}/{key}"] = part.hide.noise(random(f"hide/{name}/{key}{again}"))
+    return drawn
 
 
 def blended(

@@ -12,6 +12,7 @@ from onestage.methods import (
     intra_view,
     masked,
     multi_crop,
+    multimodal,
     siamese,
     supervised,
 )
@@ -24,6 +25,7 @@ _FAMILIES = (
     masked,
     attentive,
     coded,
+    multimodal,
     intra_view,
     inter_view,
     multi_crop,

@@ -10,7 +10,7 @@ from onestage.objective.projectors import target_projector
 from onestage.predictors import Aligned
 from onestage.roles import Encoder, TargetMaker
 from onestage.spec import UserError
-from onestage.targets import Encoded, OfPixels, Table
+from onestage.targets import Encoded, OfPixels, Spelled, Table
 from onestage.types import Grid
 
 
@@ -66,6 +66,8 @@ def build_target(
     student = built[method.input_of(term).encoder]
     if isinstance(target, OfPixels):
         return target.build(student.size // student.grid[0])
+    if isinstance(target, Spelled):
+        return target.build()
     if isinstance(target, Table):
         if classes is None and target.classes is None:
             raise UserError("target table: the number of classes is unknown; the data has no labels")

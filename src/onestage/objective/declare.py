@@ -15,8 +15,8 @@ from onestage.objective.balance import Balance
 from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
 from onestage.predictors import PredictorSpec
 from onestage.spec import UserError, spec, suggest
-from onestage.targets import Encoded, Table
-from onestage.views import Attentive, ViewSpec
+from onestage.targets import Encoded, Spelled, Table
+from onestage.views import Attentive, SomeWords, ViewSpec
 
 
 @final
@@ -130,6 +130,8 @@ def _check_names(method: Method, name: str, term: Term) -> None:
     known(f"inputs.{key}.encoder", asked.encoder, method.named(Trained))
     for part, value in asked.parts.items():
         known(f"inputs.{key}.parts.{part}.of", value.of, sources)
+        if value.hide is not None and isinstance(value.hide, SomeWords) != (value.of == "text"):
+            raise UserError(f"inputs.{key}.parts.{part}.hide: words is how a text hides, and no other view")
         if isinstance(value.hide, Attentive):
             known(f"inputs.{key}.parts.{part}.hide.by", value.hide.by, method.named(Frozen))
         if (value.hide is None) != (value.mode == "full"):
@@ -149,8 +151,10 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         alone = term.target.sees == "hidden"
         if alone and (isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
             raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
-    elif term.likelihood.kind == "categorical":
-        raise UserError(f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes")
+    elif (term.likelihood.kind == "categorical") != isinstance(term.target, Spelled):
+        raise UserError(
+            f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes, or words"
+        )
     if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):
@@ -238,9 +242,9 @@ def _check_reach(method: Method, name: str, term: Term) -> None:
 
 
 def seen(method: Method) -> list[str]:
-    """What the x of a term may name: inputs, and of those that mix two images their parts."""
+    """What the x of a term may name: inputs, and of those that have two parts each part."""
     return [
         word
         for name, asked in method.inputs.items()
-        for word in ([name] if asked.mix is None else [f"{name}/{part}" for part in asked.parts])
+        for word in ([name] if len(asked.parts) == 1 else [f"{name}/{part}" for part in asked.parts])
     ]

@@ -56,7 +56,7 @@ def pieces_of(method: Method, name: str, batch: Batch, encoder: Encoder) -> dict
     depth = depth_read(method, name)
     for key, part in asked.parts.items():
         if part.of == "text":
-            pieces[key] = Piece(view=None, words=batch.words)
+            pieces[key] = Piece(None, batch.words, hidden=batch.hidden.get(f"{name}/{key}"), mode=part.mode)
         elif part.hide is None:
             pieces[key] = Piece(view=batch.views[part.of], layers=depth)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onestage.objective.asks import Ask, ask_for_attention
 from onestage.objective.declare import Method
+from onestage.objective.words import hide_words
 from onestage.roles import HideLater
 from onestage.types import Batch, Grid, Tokens
 
@@ -14,7 +15,7 @@ def chosen(method: Method, batch: Batch, answers: dict[Ask, Tokens], grids: dict
     Raises:
         UserError: when a teacher cannot say what hiding asks of it.
     """
-    hidden = dict(batch.hidden)
+    hidden = batch.hidden | hide_words(method, batch)
     for name, asked in method.inputs.items():
         for key, part in asked.parts.items():
             if isinstance(part.hide, HideLater):

@@ -28,8 +28,9 @@ from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
+from onestage.objective.words import numbers, only_hidden, own_part
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
-from onestage.targets import Encoded, OfPixels, Table, wanted_cells
+from onestage.targets import Encoded, OfPixels, Spelled, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Represented, Target, Tokens, View, Wanted
 
 
@@ -107,9 +108,10 @@ class Objective(nn.Module):
             wanted = self._wanted(term, batch, tokens, source)
             explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
             target = self.target(name)(source, explained, _identity(term, batch))
-            targets[name] = without_missing(
-                blended(target, term, self.method, batch), wanted, given(term, self.method, batch)
-            )
+            target = blended(target, term, self.method, batch)
+            if isinstance(term.target, Spelled):
+                target = only_hidden(target, wanted, self._hidden(term, batch, tokens.grid)[0])
+            targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)
             if isinstance(predictor, Committing):
@@ -220,7 +222,7 @@ class Objective(nn.Module):
         """What a term sees of its input: everything, or in a mix each sample's own rows of one part."""
         asked, (key, _, part) = self.method.input_of(term), term.x.partition("/")
         if asked.mix is None:
-            return tokens
+            return own_part(asked, part, tokens, batch.words) if part else tokens
         slot, geometry = list(asked.parts).index(part), batch.views[asked.parts[part].of].geometry
         return own(tokens, batch.hidden[key], asked.mix.count(tokens.grid), slot, geometry)
 
@@ -230,8 +232,9 @@ class Objective(nn.Module):
         if asked.mix is not None:
             slot, count = list(asked.parts).index(part), asked.mix.count(grid)
             return hidden_of(batch.hidden[key], slot), count if slot == 0 else grid[0] * grid[1] - count
-        first, shown = next(iter(asked.parts.items()))
-        return batch.hidden.get(f"{key}/{first}"), 0 if shown.hide is None else shown.hide.count(grid)
+        first = part or next(iter(asked.parts))
+        shown = asked.parts[first].hide
+        return batch.hidden.get(f"{key}/{first}"), 0 if shown is None else shown.count(grid)
 
     def _source(
         self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str, str], Tokens]
@@ -239,6 +242,9 @@ class Objective(nn.Module):
         """What a target is made of: pixels, another encoder's tokens, or labels."""
         if isinstance(term.target, OfPixels):
             return batch.views[term.y]
+        if isinstance(term.target, Spelled):
+            assert batch.words is not None, "the loader checks that texts are there"
+            return numbers(batch.words)
         if isinstance(term.target, Table):
             assert batch.label is not None, "the loader checks that labels are there"
             return batch.label if batch.labelled is None else batch.label.clamp_min(0)

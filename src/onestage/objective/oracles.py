@@ -17,6 +17,7 @@ PARTS: dict[str, str] = {
     "hide block": "test_block_wise_agrees_with_the_slow_formula",
     "hide block_reversed": "test_block_reversed_is_flat_where_block_is_not",
     "hide units": "test_every_unit_is_as_likely",
+    "hide words": "test_a_share_of_the_words_is_hidden",
     "hide attentive": "test_cells_stay_as_often_as_drawing_one_after_another_keeps_them",
     "mode drop": "test_dropping_equals_masking_the_same_tokens_in_attention",
     "mode replace": "test_hidden_pixels_have_no_influence",
@@ -24,6 +25,7 @@ PARTS: dict[str, str] = {
     "target pixels": "test_pixels_equal_the_slow_formula",
     "target hog": "test_histograms_equal_the_slow_formula",
     "target encoded": "test_encoded_picks_the_wanted_rows_wherever_they_stand",
+    "target words": "test_pairs_are_told_apart_by_loops",
     "target table": "test_table_shares_its_trained_rows_and_takes_labels_as_identity",
     "match nearest": "test_the_nearest_row_is_that_of_the_greatest_cosine",
     "ema": "test_ema_targets_follow_the_student_and_get_no_gradient",
@@ -67,6 +69,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "beit2": ("test_patch_aggregation_is_two_more_blocks_of_the_encoder",),
     "cae": ("test_latents_are_those_of_the_hidden_cells_alone",),
+    "beit3": ("test_a_multiway_encoder_equals_loops", "test_pairs_are_told_apart_by_loops"),
     "clip": ("test_plain_clip_equals_open_clip",),
     "data2vec": (
         "test_the_mean_of_blocks_equals_data2vecs_formula",

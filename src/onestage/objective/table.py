@@ -6,7 +6,7 @@ import re
 
 from onestage.objective.crops import LOCAL
 from onestage.objective.declare import Method, Term, regulariser
-from onestage.targets import OfPixels, Table
+from onestage.targets import OfPixels, Spelled, Table
 
 COLUMNS = ("method", "term", "input x", "target y", "z_x", "z_y", "predictor", "regulariser", "P_hat", "weight")
 
@@ -66,6 +66,8 @@ def _target(term: Term) -> str:
     target = term.target
     if isinstance(target, Table):
         return "category embedding"
+    if isinstance(target, Spelled):
+        return "words, hidden"
     if isinstance(target, OfPixels):
         return f"{target.kind}, {target.rows}"
     if target.space == "codes":

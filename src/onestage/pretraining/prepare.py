@@ -12,7 +12,7 @@ import torch
 from onestage.data import Quarantine, open_source
 from onestage.data.fast import chosen
 from onestage.distributed import neighbours, rank, synchronise, world
-from onestage.encoders import ClipText
+from onestage.encoders import ClipText, Multiway
 from onestage.encoders.words import Tokenizer
 from onestage.engine.loader import Batches
 from onestage.engine.optimiser import Optimisers
@@ -156,7 +156,7 @@ def _tokenizer(recipe: Recipe):  # noqa: ANN202
     """Texts to words for the method's text encoder; None where it needs no texts, and then none is read."""
     if not recipe.method.needs_texts:
         return None
-    texts = [model for model in recipe.models.values() if isinstance(model, ClipText)]
+    texts = [model for model in recipe.models.values() if isinstance(model, (ClipText, Multiway))]
     if not texts:
         raise UserError(f"{recipe.name}: method {recipe.method.name} reads texts, but models has no text encoder")
     return Tokenizer(texts[0].context).words

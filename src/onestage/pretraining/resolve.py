@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import ClipImage, ClipText, EncoderSpec, Swin, Vit
+from onestage.encoders import ClipImage, ClipText, EncoderSpec, Multiway, Swin, Vit
 from onestage.encoders.swin import CELL
 from onestage.objective import Answers, Method
 from onestage.pretraining.spec import Recipe
@@ -38,7 +38,7 @@ def _joint(teacher: Teacher) -> int:
     return teacher.width("joint") if teacher.has_joint else 0
 
 
-def patch_of(model: Vit | Swin | ClipImage) -> int:
+def patch_of(model: Vit | Swin | ClipImage | Multiway) -> int:
     """Side of a patch in pixels."""
     if isinstance(model, Swin):
         return CELL
@@ -66,7 +66,7 @@ def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec
     views = dict(method.views)
     for view, encoder in _seen_by(method):
         model = models.get(encoder)
-        if view not in views or not isinstance(model, (Vit, Swin, ClipImage)):
+        if view not in views or not isinstance(model, (Vit, Swin, ClipImage, Multiway)):
             continue
         if views[view].size not in {None, model.size}:
             _check_size(method, view, encoder, model)
@@ -75,7 +75,7 @@ def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec
     return views
 
 
-def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | ClipImage) -> None:
+def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | ClipImage | Multiway) -> None:
     """Small crops are of a size of their own: views that are seen whole, and of which the pooled row alone is read."""
     size = method.views[view].size
     assert size is not None and model.size is not None

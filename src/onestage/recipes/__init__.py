@@ -17,6 +17,7 @@ from onestage.recipes.guided import GUIDED_ROWS
 from onestage.recipes.m3i import M3I_ROWS
 from onestage.recipes.masked import MASKED_ROWS
 from onestage.recipes.multi_crop import MULTI_CROP_ROWS
+from onestage.recipes.multimodal import MULTIMODAL_ROWS
 from onestage.recipes.paper import mae_b16, mvp_b16, mvp_l16, uta_b14, uta_g14, uta_l14
 from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.recipes.supervised import SUPERVISED_ROWS
@@ -30,6 +31,7 @@ FAMILIES = (
     *DISTILLED_ROWS,
     *ATTENTIVE_ROWS,
     *CODED_ROWS,
+    *MULTIMODAL_ROWS,
     *M3I_ROWS,
     *MULTI_CROP_ROWS,
     *SIAMESE_ROWS,

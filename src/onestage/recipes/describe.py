@@ -127,6 +127,8 @@ def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
             used = {term.projector for term in method.terms.values() if method.input_of(term).encoder == name}
             projectors = [one.build(encoder.width).eval() for key, one in method.projectors.items() if key in used]
             count = sum(parameter.numel() for part in (encoder, *projectors) for parameter in part.parameters())
+            for part in (encoder, *projectors):
+                part.requires_grad_(False)  # the counter looks for the gradients of parameters that are handed on
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 for key in [key for key, asked in method.inputs.items() if asked.encoder == name] or [None]:
                     tokens = encoder(_piece(recipe, name, key, encoder.grid, encoder.size))

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, ProjectorSpec, Vit
+from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, Multiway, ProjectorSpec, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
@@ -42,6 +42,7 @@ VIT = Vit(
 STUDENT = dataclasses.replace(VIT, size=None, width=96)
 """Learns from a teacher of another width, on the teacher's grid."""
 TEXT = ClipText(joint=64, width=64, depth=2, heads=2, context=24)
+MULTIWAY = Multiway(patch=8, width=96, depth=3, heads=2, context=24)
 DECODER = Decoder(width=64, depth=2, heads=2)
 RELATIVE = Relative(width=64, depth=2, heads=2)
 PROMPTING = Prompting(width=64, depth=2, heads=2)
@@ -97,7 +98,7 @@ def _groups(method: Method) -> dict[str, Group]:
     """Image encoders learn at 2e-3; a text tower four times slower and without decay."""
     image = Group(lr=2e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05, clip=1.0)
     text = dataclasses.replace(image, lr=5e-4, weight_decay=0.0, match=("encoders.text.*",))
-    return {"text": text, "image": image} if method.needs_texts else {"image": image}
+    return {"text": text, "image": image} if "text" in method.encoders else {"image": image}
 
 
 def _gentle(method: Method, with_texts: bool) -> Method:
@@ -118,6 +119,8 @@ def _model(method: Method, name: str) -> EncoderSpec:
     if name == "text":
         bare = any(term.y == "text" and isinstance(term.predictor, Same) for term in method.terms.values())
         return dataclasses.replace(TEXT, joint=VIT.width) if bare else TEXT
+    if any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values()):
+        return MULTIWAY
     model = STUDENT if method.named(Frozen) else VIT
     if mixes(method):
         model = dataclasses.replace(model, pool="mean")  # a mix is pooled over each image's own rows

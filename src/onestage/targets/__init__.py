@@ -11,10 +11,11 @@ from onestage.targets.hog import Hog, HogTarget
 from onestage.targets.pixels import Pixels, PixelsTarget
 from onestage.targets.rows import RowsWanted, wanted_cells
 from onestage.targets.table import Table, TableTarget
+from onestage.targets.words import Spelled, SpelledTarget
 
 OfPixels = Pixels | Hog
 """Targets that are made of a view's pixels alone."""
-TargetSpec = Annotated[Pixels | Hog | Encoded | Table, Discriminator("kind")]
+TargetSpec = Annotated[Pixels | Hog | Encoded | Table | Spelled, Discriminator("kind")]
 
 __all__ = [
     "Encoded",
@@ -25,6 +26,8 @@ __all__ = [
     "Pixels",
     "PixelsTarget",
     "RowsWanted",
+    "Spelled",
+    "SpelledTarget",
     "Table",
     "TableTarget",
     "TargetSpec",
