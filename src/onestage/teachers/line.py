@@ -178,6 +178,6 @@ def _same_shapes(part: str, a: dict[str, Tensor], b: dict[str, Tensor], said: st
     lacking = sorted((set(a) ^ set(b)) - {MASK})
     if lacking:
         raise UserError(f"{said}: of the {part}, only one has {', '.join(lacking[:3])}")
-    for key in a.keys() & b.keys():
+    for key in sorted(a.keys() & b.keys()):
         if a[key].shape != b[key].shape:
             raise UserError(f"{said}: {key} has the shapes {tuple(a[key].shape)} and {tuple(b[key].shape)}")
