@@ -32,7 +32,8 @@ def clip_b16() -> Recipe:
 def clip_l14() -> Recipe:
     """CLIP with ViT-L/14 (arXiv:2103.00020, tables 18 and 19).
 
-    Data and command: as clip_b16. Expected: 75.3 % zero-shot on ImageNet-1K (74.0 % as arXiv:2405.19009, table 1, has it).
+    Data and command: as clip_b16. Expected: 75.3 % zero-shot on ImageNet-1K (74.0 % in table 1 of
+    arXiv:2405.19009).
     """
     image = ClipImage(patch=14, width=1024, depth=24, heads=16, activation="quick_gelu")
     return _clip("clip_l14", image, _clip_text(768, 768, 12, "quick_gelu"), 4e-4)
