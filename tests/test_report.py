@@ -148,7 +148,7 @@ def test_every_method_has_its_rows(method: str, tmp_path: Path) -> None:
     text = write_report([write_run(tmp_path / "run", recipe(method))], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "nothing was measured yet" in text
     for term in METHODS[method].terms:
-        assert f"<td>{term}</td>" in text
+        assert f"<td>{re.sub(r'^local[0-9]+', 'local', term)}</td>" in text  # small crops have one row
     hides = any(part.hide for asked in METHODS[method].inputs.values() for part in asked.parts.values())
     assert ("How often each cell is hidden" in text) == hides
 
