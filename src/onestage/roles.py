@@ -222,7 +222,7 @@ class Shared(Likelihood, ABC):
     """A likelihood with a cost of all the terms that share it, beside that of each."""
 
     @abstractmethod
-    def together(self, guesses: Sequence[Float[Tensor, "b m k"]]) -> Float[Tensor, ""]:
+    def together(self, guesses: Sequence[Float[Tensor, "b _ k"]]) -> Float[Tensor, ""]:
         """The cost of the guesses of all those terms at once; it is added to each of them, so that it weighs what they
         weigh together."""
 

@@ -96,7 +96,7 @@ class PrototypesLikelihood(Shared):
         sharp = (self._logits(rows) / self.wanted.sharpness).softmax(dim=-1)
         return balanced(sharp.flatten(0, 1), self.wanted.sinkhorn).view(sharp.shape)
 
-    def together(self, guesses: Sequence[Float[Tensor, "b m k"]]) -> Float[Tensor, ""]:
+    def together(self, guesses: Sequence[Float[Tensor, "b _ k"]]) -> Float[Tensor, ""]:
         """The mean entropy maximisation over the guesses of all terms and ranks: 0 where the prototypes are used
         equally often, `me_max` ln K where one takes all."""
         with full_precision(guesses[0]):
