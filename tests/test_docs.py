@@ -41,3 +41,11 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
 def test_the_page_of_data_has_every_kind_of_source() -> None:
     text = (DOCS / "data.md").read_text(encoding="utf-8")
     assert [prefix for prefix in KINDS if f"`{prefix}" not in text] == []
+
+
+def test_no_entry_of_the_log_stands_inside_its_template() -> None:
+    template, entries = (ROOT / "docs" / "log.md").read_text(encoding="utf-8").split("-->", 1)
+    assert "## YYYY-MM-DD" in template
+    assert not re.search(r"^## \d", template, flags=re.MULTILINE)
+    days = re.findall(r"^## (\d{4}-\d{2}-\d{2})", entries, flags=re.MULTILINE)
+    assert days == sorted(days, reverse=True)

@@ -10,7 +10,7 @@ from timm.optim.lamb import Lamb as TimmLamb
 from torch import Tensor, nn
 
 from onestage.engine.groups import Group, Optimiser
-from onestage.engine.lamb import Trust
+from onestage.engine.adapted import Trust
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.schedule import Cosine
 

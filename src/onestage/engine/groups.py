@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from onestage.engine.lamb import Trust
+from onestage.engine.adapted import Trust
 from onestage.spec import UserError, spec, suggest
 
 _BLOCK = re.compile(r"^(?:(.*)\.)?(?:res)?blocks\.(\d+)\.")

@@ -12,45 +12,24 @@ what does not decay alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import final, overload
+from typing import Any, final
 
-import torch
 from torch import Tensor
+
+from onestage.engine.adapted import Adapted, trust_ratio
 
 
 @final
-class Lars(torch.optim.Optimizer):
-    """Groups hold `lr`, `betas` (of which the first is the momentum), `eta` and `weight_decay`.
+class Lars(Adapted):
+    """Groups hold `lr`, `betas` (of which the first is the momentum), `eta` and `weight_decay`; the state of a
+    parameter is `exp_avg`."""
 
-    The state of a parameter, `exp_avg`, must be set before the first step. Nothing here waits for the device.
-    """
-
-    def __init__(self, groups: Iterable[dict[str, object]]) -> None:
-        super().__init__(list(groups), {})
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: object) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: object = None) -> float | None:
-        """Update every parameter that has a gradient. There is no closure: it is torch's signature only."""
-        assert closure is None
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update = self._direction(parameter, group["weight_decay"], group["eta"])
-                    velocity = self.state[parameter]["exp_avg"]
-                    velocity.mul_(group["betas"][0]).add_(update)
-                    parameter.add_(velocity, alpha=-group["lr"])
-        return None
-
-    def _direction(self, parameter: Tensor, decay: float, eta: float) -> Tensor:
-        """The gradient with the decay in it, and as long as the tensor is, times eta, unless it is a vector."""
-        assert parameter.grad is not None
-        update = parameter.grad.add(parameter, alpha=decay)
-        if parameter.ndim <= 1:
-            return update
-        ours, theirs = parameter.norm(), update.norm()
-        return update.mul_(torch.where((ours > 0) & (theirs > 0), eta * ours / theirs, torch.ones_like(ours)))
+    def update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        """Along the velocity, which takes in the gradient with the decay in it, as long as the tensor is, times eta;
+        that of a vector as it is."""
+        step = gradient.add(parameter, alpha=group["weight_decay"])
+        if parameter.ndim > 1:
+            step.mul_(trust_ratio(parameter, step, factor=group["eta"]))
+        velocity = self.state[parameter]["exp_avg"]
+        velocity.mul_(group["betas"][0]).add_(step)
+        parameter.add_(velocity, alpha=-group["lr"])

@@ -54,7 +54,7 @@ def siglip_b16() -> Recipe:
 def siglip_l16() -> Recipe:
     """SigLIP with ViT-L/16 (arXiv:2303.15343).
 
-    Data, command and what is assumed: as siglip_b16. Expected: no figure is in our sources for this run.
+    Data, command and what is assumed: as siglip_b16. Expected: not known to us.
     """
     image = Vit(arch="vit_large_patch16_siglip_256", size=256, pool="map", normalise="half")
     text = ClipText(joint=1024, width=1024, depth=24, heads=16, context=64, attention="all", pool="last")
@@ -85,7 +85,7 @@ def flip_b16_unmasked() -> Recipe:
     """The unmasked tuning that ends FLIP (arXiv:2212.00794, sec. 3): nothing is hidden, at a hundredth of the rate.
 
     Data: as flip_b16. Command: onestage pretrain flip_b16_unmasked --data PAIRS --init runs/flip_b16
-    Expected: flip_b16's figure is after it.
+    Expected: 68.0 % zero-shot on ImageNet-1K. Assumed: that flip_b16's figure is after it.
     """
     pretrained = flip_b16()
     row = dataclasses.replace(CLIP, views=FLIP.views)
