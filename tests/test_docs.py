@@ -48,4 +48,4 @@ def test_no_entry_of_the_log_stands_inside_its_template() -> None:
     assert "## YYYY-MM-DD" in template
     assert not re.search(r"^## \d", template, flags=re.MULTILINE)
     days = re.findall(r"^## (\d{4}-\d{2}-\d{2})", entries, flags=re.MULTILINE)
-    assert days == sorted(days, reverse=True)
+    assert days == sorted(days, reverse=True), "newest first"

@@ -9,8 +9,8 @@ import torch
 from timm.optim.lamb import Lamb as TimmLamb
 from torch import Tensor, nn
 
-from onestage.engine.groups import Group, Optimiser
 from onestage.engine.adapted import Trust
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.schedule import Cosine
 

@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Callable
 
 from onestage.encoders import ClipText, EncoderSpec, Vit
-from onestage.engine.groups import Group, Optimiser
 from onestage.engine.adapted import Trust
+from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann
 from onestage.methods.contrastive import CLIP
