@@ -22,9 +22,10 @@ from onestage.sample import Sample as Sample
 from onestage.sample import Source as Source
 from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
-Space = Literal["joint", "raw", "codes"]
+Space = Literal["joint", "raw", "codes", "categories"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection;
-`codes`: for each cell one number, that of its code in the encoder's code book."""
+`codes`: for each cell one number, that of its code in the encoder's code book; `categories`: for the image alone a
+score of each category that the encoder has learned."""
 
 
 class Erased(NamedTuple):
@@ -241,6 +242,8 @@ class CategoryHead(nn.Module, ABC):
 
     names: tuple[str, ...]
     """Of the categories, in order; empty where the data named none."""
+    count: int
+    """How many categories there are."""
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Float[Tensor, "b classes"]:

@@ -55,6 +55,8 @@ class DalleTeacher(Teacher):
     def width(self, space: Space) -> int:
         if space == "joint":
             raise UserError(f"{self.reference}: a tokenizer has no space that it shares with texts; use space: codes")
+        if space == "categories":
+            no_categories(self.reference)
         return self.codes if space == "codes" else self._width
 
     @torch.no_grad()
