@@ -85,11 +85,13 @@ def test_the_row_is_timms_token_distillation(form: str) -> None:
     images, labels = torch.rand(3, 3, 32, 32), torch.tensor([0, 4, 2])
     mean, std = (torch.tensor(student.pretrained_cfg[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     normed = {"imagenet": (0.485, 0.456, 0.406)}[STUDENT.normalise]
-    images_of_timm = (images - torch.tensor(normed).view(1, 3, 1, 1)) / torch.tensor((0.229, 0.224, 0.225)).view(1, 3, 1, 1)
+    images_of_timm = (images - torch.tensor(normed).view(1, 3, 1, 1)) / torch.tensor((0.229, 0.224, 0.225)).view(
+        1, 3, 1, 1
+    )
     expected = task.train()(images_of_timm, labels)
-    there = (images_of_timm * std + mean - torch.tensor(teacher.pretrained_cfg["mean"]).view(1, 3, 1, 1)) / torch.tensor(
-        teacher.pretrained_cfg["std"]
-    ).view(1, 3, 1, 1)
+    there = (
+        images_of_timm * std + mean - torch.tensor(teacher.pretrained_cfg["mean"]).view(1, 3, 1, 1)
+    ) / torch.tensor(teacher.pretrained_cfg["std"]).view(1, 3, 1, 1)
     with torch.no_grad():
         scores = teacher(there)
     cells = place_of(torch.full((3, 1), POOLED))

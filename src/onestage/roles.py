@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -293,11 +293,3 @@ class Evaluator(ABC):
 
     @abstractmethod
     def run(self, model: Teacher, data: Source, train: Source | None) -> dict[str, float]: ...
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What zero-shot needs beside the image encoder: saved with a run so that it stands alone."""
-
-    config: dict[str, object]
-    tensors: dict[str, Tensor] = field(default_factory=dict)

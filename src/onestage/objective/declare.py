@@ -162,10 +162,10 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(
             f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes, or words"
         )
-    scores = isinstance(term.target, Encoded) and term.target.space == "categories"
-    if scores != (term.likelihood.kind == "scores"):
+    scores = term.target.encoder if isinstance(term.target, Encoded) and term.target.space == "categories" else None
+    if (scores is not None) != (term.likelihood.kind == "scores"):
         raise UserError(f"terms.{name}: target.space: categories and likelihood: scores go together")
-    if scores and term.target.encoder not in method.named(Frozen):
+    if scores is not None and scores not in method.named(Frozen):
         raise UserError(f"terms.{name}: target.space: categories is for a frozen encoder, which has learned them")
     if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")

@@ -85,9 +85,7 @@ class TableHead(CategoryHead):
 class TaughtHead(CategoryHead):
     """Scores of a teacher's categories as they are guessed."""
 
-    def __init__(
-        self, predictor: Predictor, projector: Projector | None, names: tuple[str, ...], count: int
-    ) -> None:
+    def __init__(self, predictor: Predictor, projector: Projector | None, names: tuple[str, ...], count: int) -> None:
         super().__init__()
         self.predictor, self.projector = predictor, projector
         self.names, self.count = names, count

@@ -24,6 +24,7 @@ from onestage.spec import UserError
 from onestage.storage import read_safetensors
 from onestage.teachers.files import licence_in, need_safetensors
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.spaces import no_categories
 from onestage.types import Also, Grid, Tokens
 
 PREFIX = "dalle:"

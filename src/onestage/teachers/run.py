@@ -138,7 +138,9 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
         categories = None
         if bundle.category is not None:
             table = weights[f"targets.{bundle.category.term}.weight"].shape
-            categories = build_head(bundle.category, (table[0], table[1]), encoder.width, encoder.grid, read_names(folder))
+            categories = build_head(
+                bundle.category, (table[0], table[1]), encoder.width, encoder.grid, read_names(folder)
+            )
     if seed is None:
         _fill(encoder, image_weights(stored, which))
         if projector is not None and bundle.through is not None:

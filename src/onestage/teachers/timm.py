@@ -1,4 +1,4 @@
-"""timm's models by name, by name and file, or from a folder as timm publishes it: rows without texts, and categories where it has a classifier."""
+"""timm's models by name, by name and file, or from a published folder: rows without texts, and scores of categories."""
 
 from __future__ import annotations
 
