@@ -107,7 +107,10 @@ def small(row: str, **changes: Any) -> Recipe:
 
 def text_for(method: Method, tower: ClipText = TEXT) -> ClipText:
     """The tower; where images are compared as they are, its rows are as wide as theirs."""
-    same = any(term.y == "text" and term.predictor.kind == "same" for term in method.terms.values())
+    same = any(
+        term.y == "text" and term.predictor.kind == "same" and not method.reads_text_alone(term)
+        for term in method.terms.values()
+    )
     return dataclasses.replace(tower, joint=VIT.width) if same else tower
 
 

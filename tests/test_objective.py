@@ -74,6 +74,11 @@ def answers_for(method: Method) -> dict[Ask, Tokens]:
     answers = {}
     for ask in asks(method):
         width = 24 if ask.space == "joint" else 40
+        if ask.view == "text":
+            words = place_of(torch.arange(16).expand(B, -1), modality=1)
+            rows = torch.randn(B, 16, width, generator=generator)
+            answers[ask] = Tokens(rows, torch.randn(B, width, generator=generator), words, (1, 16), None)
+            continue
         rows, pooled = torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator)
         if ask.space == "codes":
             rows = torch.randint(CODES, (B, 36, 1), generator=generator).float()

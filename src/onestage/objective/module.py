@@ -28,7 +28,7 @@ from onestage.objective.match import nearest
 from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.objective.words import numbers, only_hidden, own_part
+from onestage.objective.words import identity, numbers, only_hidden, only_words, own_part
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, Spelled, Table, wanted_cells
 from onestage.types import Batch, Grid, Losses, Represented, Target, Tokens, View, Wanted
@@ -107,10 +107,12 @@ class Objective(nn.Module):
             source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)
             explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
-            target = self.target(name)(source, explained, _identity(term, batch))
+            target = self.target(name)(source, explained, identity(self.method, term, batch))
             target = blended(target, term, self.method, batch)
             if isinstance(term.target, Spelled):
                 target = only_hidden(target, wanted, self._hidden(term, batch, tokens.grid)[0])
+            elif self.method.words_by_words(term) and batch.words is not None:
+                target = only_words(target, wanted, batch.words)
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)
@@ -288,9 +290,3 @@ def _role(method: Method, name: str) -> Ema:
     role = method.encoders[name]
     assert isinstance(role, Ema)
     return role
-
-
-def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
-    if term.y == "label":
-        return batch.label
-    return batch.words.text_id if term.y == "text" and batch.words is not None else None

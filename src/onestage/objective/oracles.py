@@ -87,6 +87,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
         "test_uta_student_flops_follow_the_kept_tokens",
     ),
+    "uta_text": (
+        "test_uta_of_texts_equals_loops",
+        "test_dropping_words_equals_a_text_of_the_others_at_their_places",
+    ),
     "vqkd": ("test_codes_move_as_the_slow_formula_says", "test_dead_codes_are_revived"),
 }
 """Tests of whole rows."""

@@ -90,8 +90,9 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
     if bare:
         yield f"captions: {bare} of {len(looked)} samples have none; they would be replaced by others"
     method = recipe.method
-    read = {method.part_of(term).of for term in method.terms.values() if term.y == "text"} & method.views.keys()
-    for name in sorted(read):  # a view that no text is read with may change as it likes
+    read = {method.part_of(term).of for term in method.terms.values() if term.y == "text"}
+    read |= {term.y for term in method.terms.values() if method.reads_text_alone(term)}
+    for name in sorted(read & method.views.keys()):  # a view that no text is read with may change as it likes
         lies = sorted(method.views[name].alters - source.keeps_captions)
         if lies:
             yield (
