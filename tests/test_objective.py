@@ -64,7 +64,7 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
 def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     image = MULTIWAY if reads_pairs(method) else VIT
-    models = {name: text_for(method, TEXT) if name == "text" else image for name in method.named(Trained)}
+    models = {name: text_for(method, TEXT, 40) if name == "text" else image for name in method.named(Trained)}
     teachers = {name: Answers(GRID, 24, 40, CODES) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 

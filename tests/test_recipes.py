@@ -83,9 +83,10 @@ ALL = [*PAPER, *(f"{row}_tiny{budget}" for row in METHODS for budget in ("", ":s
 def answers(recipe: Recipe) -> dict[str, Answers]:
     """What a teacher on the student's grid answers with."""
     student = recipe.models[recipe.student]
-    joint = student.joint if isinstance(student, ClipText) else JOINT.get(recipe.method.name, 16)
+    text = isinstance(student, ClipText)
+    joint, raw = (student.joint, student.joint) if text else (JOINT.get(recipe.method.name, 16), 768)
     grid = student.build(frozenset()).grid
-    return {name: Answers(grid, joint, 768, 8192) for name in recipe.method.named(Frozen)}
+    return {name: Answers(grid, joint, raw, 8192) for name in recipe.method.named(Frozen)}
 
 
 def count(module: nn.Module) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from full_width import steps
+import onestage
 from onestage import pretraining, recipes
 from onestage.encoders import ClipText
 from onestage.encoders.clip import ClipTextEncoder
@@ -25,12 +26,14 @@ from onestage.teachers import RunTeacher, load
 from onestage.teachers.text import ClipWords
 from onestage.types import Batch, Piece, Tokens, Words
 from onestage.views import SomeWords
+from published import random_timm
 from small import small
 from stepping import brief_teacher
-from test_objective import batch_for, objective_for
+from test_objective import answers_for, batch_for, objective_for
 
 TEXT = ClipText(joint=12, width=16, depth=2, heads=2, context=10)
 TEXTS = ["a red seven", "a small blue three left of a green nine", "one"]
+TIMM = {"embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32, "num_classes": 3}
 DROPPED = frozenset({"drop"})
 
 
@@ -149,6 +152,52 @@ def test_a_run_has_its_texts_and_its_teachers_images(tmp_path: Path) -> None:
     assert own.shape == other.shape and not torch.allclose(own, other)
     tower = model.text_tower()
     assert isinstance(tower, ClipWords) and tower.spec == prepared.recipe.models["text"]
+
+
+def test_lit_equals_loops() -> None:
+    """Cross-entropy of texts over images and of images over texts, on unit rows over tau = 0.1; equal texts are each
+    other's truth. The image side gets no gradient."""
+    method = METHODS["lit"]
+    objective, batch, answers = objective_for(method).eval(), batch_for(method), answers_for(method)
+    same = torch.tensor([0, 1, 1, 3])
+    batch = batch._replace(words=Words(batch.words.ids[same], same))
+    (answer,) = answers.values()
+    answer.pooled.requires_grad_()
+    losses = objective(batch, answers)
+    texts = objective.encoder("text")({"text": Piece(None, batch.words)}).pooled.detach().double()
+    images = answer.pooled.detach().double()
+    unit = [[row / row.norm() for row in rows] for rows in (texts, images)]
+    logits = torch.tensor([[float(text @ image) / 0.1 for image in unit[1]] for text in unit[0]], dtype=torch.float64)
+    costs = []
+    for scores in (logits, logits.T):
+        for sample, row in enumerate(scores):
+            alike = [other for other in range(4) if same[other] == same[sample]]
+            costs.append(sum(float(row.exp().sum().log() - row[other]) for other in alike) / len(alike))
+    assert losses.terms["pair"].item() == pytest.approx(sum(costs) / 8, rel=1e-5)
+    losses.total.backward()
+    assert objective.likelihood("pair").log_scale.grad is not None
+
+
+def test_a_run_of_lit_compares_texts_with_raw_images(tmp_path: Path) -> None:
+    """Of a run the image tower is copied; of another library it is read where it stands. Neither has a head."""
+    run, folder = brief_teacher(tmp_path), random_timm(tmp_path / "vit", "vit_small_patch16_224", TIMM)
+    for name, reference in {"ours": run, "theirs": f"timm:local-dir:{folder}"}.items():
+        recipe, said = small("lit", data="scenes", steps=2, teachers={"teacher": reference}), list[str]()
+        watched = live(prepare(recipe, None))
+        pretraining.start(recipe, tmp_path / name, [], said.append)
+        assert any("is not copied into the run" in line for line in said) == (name == "theirs")
+        teacher, model = load(reference), load(str(tmp_path / name))
+        pixels = torch.rand(2, 3, 32, 32)
+        for seen in (model, watched):
+            torch.testing.assert_close(seen.tokens(pixels, "joint").pooled, teacher.tokens(pixels, "raw").pooled)
+            torch.testing.assert_close(seen.tokens(pixels, "joint").rows, teacher.tokens(pixels, "raw").rows)
+        assert model.width("joint") == teacher.width("raw") == model.text(TEXTS).shape[1]
+        assert model.scale == pytest.approx(10, rel=0.1) and model.scale != 10
+        assert model.templates == teacher.templates and not torch.equal(watched.text(TEXTS), model.text(TEXTS))
+    with pytest.raises(UserError, match=r"cannot be averaged: images are read by timm:local-dir:.*vit, which a run"):
+        onestage.average(tmp_path / "theirs", tmp_path / "theirs", out=tmp_path / "mean")
+    line = onestage.average(tmp_path / "ours", tmp_path / "ours", out=tmp_path / "mean")
+    torch.testing.assert_close(load(str(line)).text(TEXTS), load(str(tmp_path / "ours")).text(TEXTS))
 
 
 def test_two_steps_at_full_width_and_the_numbers_of_uta() -> None:

@@ -78,6 +78,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "eva02": ("test_a_stem_with_a_share_of_its_gradient",),
     "fd": ("test_fd_explains_whitened_rows_with_the_class_token",),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
+    "lit": ("test_lit_equals_loops",),
     "maskalign": ("test_maskalign_is_twice_smooth_l1_of_whitened_blocks_a_fifth_each",),
     "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
