@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from full_width import steps
 import onestage
+from full_width import steps
 from onestage import pretraining, recipes
 from onestage.encoders import ClipText
 from onestage.encoders.clip import ClipTextEncoder
