@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from onestage import api
 from onestage.api_given import make_chain
 from onestage.bench import bench
 from onestage.cli import command
+from onestage.evaluation import DenseProbe, probes
 from onestage.pretraining import Chain, Progressed, chain, finished, read_run
 from onestage.recipes import chains
 from onestage.report.chains import chain_figures
@@ -36,7 +38,8 @@ def test_a_chain_is_declared_whole(name: str) -> None:
     assert sum(stage.recipe.steps or 0 for stage in made.stages) == 900
     assert from_plain(Chain, to_plain(made)) == made
     students = [stage.recipe.models["student"] for stage in made.stages]
-    assert all(student == students[0] for student in students), "weights of a stage fit the next"
+    sizes = {(one.size, one.patch, one.width, one.depth, one.heads, one.normalise) for one in students}
+    assert len(sizes) == 1, "weights of a stage fit the next"
     assert chains.chain(f"{name}:smoke").stages[0].recipe.steps == 120 // len(made.stages)
 
 
@@ -104,7 +107,7 @@ def test_an_interrupted_stage_says_how_the_chain_goes_on(tmp_path: Path, monkeyp
 def test_a_stage_takes_the_one_before_as_its_teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = make_chain("chain_beit3_tiny", data="scenes", steps=3, settings={"distilled.batch": 16, "probed": 0})
     assert [stage.recipe.batch for stage in made.stages] == [64, 16, 64] and made.probed == 0
-    assert made.stages[2].recipe.method.terms["feature"].target.space == "raw"
+    assert [stage.recipe.method.name for stage in made.stages] == ["clip", "vqkd", "beit3"]
     asked = []
 
     def start(recipe, run, *rest):
@@ -118,7 +121,21 @@ def test_a_stage_takes_the_one_before_as_its_teacher(monkeypatch: pytest.MonkeyP
         {"teacher": str(tmp_path / "out" / "1_clip")},
         {"teacher": str(tmp_path / "out" / "2_distilled")},
     ]
-    assert [one.init for one in asked] == [None] * 3 and [stage.probes for stage in found] == [None] * 3
+    assert [one.init for one in asked] == [None, None, str(tmp_path / "out" / "2_distilled")] and [
+        stage.probes for stage in found
+    ] == [None] * 3
+
+
+def test_a_chain_ends_in_images_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CLIP, a tokenizer of it, and masked data modelling from its codes and its weights, each stage probed."""
+    monkeypatch.setattr(probes, "DenseProbe", partial(DenseProbe, steps=2))
+    out = tmp_path / "out"
+    api.pretrain("chain_beit3_tiny", out=out, data="scenes", steps=3, settings=SMALL | {"probed": 24})
+    tower = load_checkpoint(out / "2_distilled", None).tensors["model"]
+    begun = load_checkpoint(out / "3_masked", "0").tensors["model"]
+    for name in ("norm.weight", "patch_embed.proj.weight", "cls_token"):
+        assert torch.equal(begun[f"encoders.student.{name}"], tower[f"encoders.student.backbone.{name}"])
+    assert all(stage.probes is not None and 0 <= stage.probes["dense"] <= 1 for stage in finished(out))
 
 
 def test_a_chain_of_ones_own_is_a_file(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from onestage.evaluation import Retrieval, retrieval
-from onestage.evaluation.retrieval import chance, pair, ranks, recalls
+from onestage.evaluation.retrieval import Luck, pair, ranks, recalls
 from onestage.ops import place_of
 from onestage.roles import Picture, Sample, Source, Space, Teacher
 from onestage.spec import UserError
@@ -151,13 +152,27 @@ def test_ranks_count_repeats_and_ties() -> None:
     assert ranks(query, candidates, [[4, 3]], repeats).tolist() == [0]
 
 
-def test_chance_is_that_of_random_orders() -> None:
-    for candidates, gold, cut in [(6, 1, 1), (6, 2, 3), (5, 3, 1), (4, 1, 5), (5, 4, 2)]:
-        orders = list(itertools.permutations(range(candidates)))
-        hits = sum(min(order[:cut]) < gold for order in orders)
-        assert chance(candidates, gold, cut) == pytest.approx(hits / len(orders))
+def test_chance_is_that_of_random_scores() -> None:
+    """Against every order of the candidates: equal ones stand together, and all of a wrong one's repeats count."""
+    cases = [([1] * 6, [0], 1), ([1] * 6, [0, 3], 3), ([1, 2, 1, 3, 1], [1, 4], 3), ([4, 1, 2, 2, 1], [3], 5)]
+    for repeats, right, cut in [*cases, ([1] * 4, [2], 5), ([5, 5, 1, 1], [0, 1], 1), ([3, 3, 9], [0], 3)]:
+        orders = list(itertools.permutations(range(len(repeats))))
+        ahead = [[repeats[c] for c in itertools.takewhile(lambda c: c not in right, order)] for order in orders]  # noqa: B023
+        assert Luck(repeats)(right, cut) == pytest.approx(sum(sum(one) < cut for one in ahead) / len(orders))
     got = recalls(torch.eye(2), torch.eye(2), pair([("a",), ("b",)]))
     assert got["chance_text_to_image_r1"] == got["chance_image_to_text_r1"] == 0.5
+
+
+def test_chance_is_what_embeddings_at_random_get() -> None:
+    """Ten captions that are each the caption of four images, among forty of one image."""
+    captions = [(f"shared {image % 10}",) if image < 40 else (f"own {image}",) for image in range(80)]
+    pairs, draw = pair(captions), torch.Generator().manual_seed(0)
+    rows = [(torch.randn(80, 16, generator=draw), torch.randn(50, 16, generator=draw)) for _ in range(300)]
+    got = [recalls(*(functional.normalize(one, dim=-1) for one in both), pairs) for both in rows]
+    for name in ("image_to_text_r5", "image_to_text_r10", "text_to_image_r5"):
+        mean = sum(one[name] for one in got) / len(got)
+        assert mean == pytest.approx(got[0][f"chance_{name}"], rel=0.08)
+    assert got[0]["chance_image_to_text_r5"] < 0.6 * got[0]["chance_text_to_image_r5"]
 
 
 def test_captions_limit_and_images_without_any() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -14,14 +15,15 @@ from torch.nn.functional import gelu
 from full_width import steps
 from onestage import pretraining, recipes
 from onestage.encoders import Multiway
+from onestage.encoders.experts import as_experts
 from onestage.methods import METHODS
 from onestage.objective import Answers, Method
 from onestage.spec import UserError, from_plain, to_plain
 from onestage.teachers import load
 from onestage.types import Geometry, Piece, View, Words
 from onestage.views import SomeWords
-from small import lean, small
-from stepping import brief_codes, brief_teacher
+from small import MULTIWAY, VIT, lean, small
+from stepping import brief_codes, brief_teacher, tensors
 from test_objective import answers_for, batch_for, objective_for
 
 SMALL = Multiway(size=8, patch=4, width=8, depth=2, heads=2, mlp_ratio=2.0, context=5, vocabulary=20, normalise="none")
@@ -185,6 +187,38 @@ def test_a_run_is_a_model_of_images(tmp_path: Path) -> None:
     pretraining.start(small("beit3", steps=1, teachers={"teacher": codes}), tmp_path / "beit3", [])
     model = load(str(tmp_path / "beit3"))
     assert model.tokens(torch.rand(2, 3, 32, 32), "raw").rows.shape == (2, 16, 32)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_vision_experts_start_from_a_vit(scale: float | None) -> None:
+    """Without the norms that no ViT has, images are encoded alike, and a run starts from there."""
+    vit = dataclasses.replace(VIT, layer_scale=scale).build(frozenset())
+    grown = MULTIWAY.build(frozenset({"replace"}))
+    given = as_experts(dict(filled(vit).state_dict()))
+    missing, unexpected = grown.load_state_dict(given, strict=False)
+    assert unexpected == [] and all(
+        ".text." in key or "word" in key or ".norm." in key or "mask" in key for key in missing
+    )
+    for block in grown.double().eval().blocks:
+        block.attn.norm = block.image.mlp.norm = nn.Identity()
+    for norm in (one for one in grown.modules() if isinstance(one, nn.LayerNorm)):
+        norm.eps = 1e-6
+    piece = {"image": Piece(View(torch.rand(2, 3, 32, 32).double(), GEOMETRY))}
+    torch.testing.assert_close(grown(piece).rows, vit(piece).rows)
+    torch.testing.assert_close(grown(piece).pooled, vit(piece).pooled)
+
+
+def test_a_run_starts_from_the_image_tower_of_its_tokenizer(tmp_path: Path) -> None:
+    codes = brief_codes(brief_teacher(tmp_path))
+    recipe = small("beit3", steps=1, teachers={"teacher": codes}, init=codes)
+    pretraining.start(recipe, tmp_path / "beit3", [])
+    tower, own = tensors(Path(codes), 2), tensors(tmp_path / "beit3", 0)
+    name = "model.encoders.student."
+    query, key, value = tower[f"{name}backbone.blocks.1.attn.qkv.weight"].chunk(3)
+    found = [own[f"{name}blocks.1.attn.{part}_proj.weight"] for part in "qkv"]
+    assert all(torch.equal(one, other) for one, other in zip((query, key, value), found, strict=True))
+    assert torch.equal(own[f"{name}blocks.0.image.mlp.fc2.bias"], tower[f"{name}backbone.blocks.0.mlp.fc2.bias"])
 
 
 def test_two_steps_at_full_width_and_the_numbers_of_beit3() -> None:

@@ -7,8 +7,9 @@ as strings are one caption of several images, and any of those images is right.
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Sequence
+from math import comb
 from typing import NamedTuple, final
 
 import torch
@@ -42,9 +43,9 @@ class Pairs(NamedTuple):
 class Retrieval(Evaluator):
     """Captions find their image and images their captions: recall at 1, 5 and 10.
 
-    Metrics: `text_to_image_r1` ... `image_to_text_r10`, the same with `chance_` in front for a random
-    ranking, `captions`, `samples` (images), `skipped`. Every caption is a query, and a candidate, as often as
-    it occurs.
+    Metrics: `text_to_image_r1` ... `image_to_text_r10`, the same with `chance_` in front for a model that scores
+    at random, `captions`, `samples` (images), `skipped`. Every caption is a query, and a candidate, as often as it
+    occurs.
     """
 
     captions: Positive | None = None
@@ -96,7 +97,7 @@ def pair(captions: Sequence[Sequence[str]]) -> Pairs:
 
 
 def recalls(images: Float[Tensor, "n d"], texts: Float[Tensor, "t d"], pairs: Pairs) -> dict[str, float]:
-    """Recall at each cut both ways, with that of a random ranking. Rows are L2-normalised."""
+    """Recall at each cut both ways, with that of scores at random. Rows are L2-normalised."""
     one = torch.ones(len(images), dtype=torch.int64)
     ways = {
         "text_to_image": (ranks(texts, images, pairs.of_text, one), pairs.of_text, one, pairs.repeats),
@@ -110,11 +111,10 @@ def recalls(images: Float[Tensor, "n d"], texts: Float[Tensor, "t d"], pairs: Pa
     found: dict[str, float] = {}
     chances: dict[str, float] = {}
     for way, (place, right, repeats, queries) in ways.items():
-        total, candidates = queries.sum().double(), int(repeats.sum())
-        golds = [int(repeats[numbers].sum()) for numbers in right]
+        total, luck = queries.sum().double(), Luck(repeats.tolist())
         for cut in CUTS:
             found[f"{way}_r{cut}"] = ((place < cut) * queries).sum().div(total).item()
-            lucky = torch.tensor([chance(candidates, gold, cut) for gold in golds], dtype=torch.float64)
+            lucky = torch.tensor([luck(numbers, cut) for numbers in right], dtype=torch.float64)
             chances[f"chance_{way}_r{cut}"] = (lucky * queries).sum().div(total).item()
     return found | chances
 
@@ -143,11 +143,42 @@ def ranks(
     return torch.cat(found)
 
 
-def chance(candidates: int, gold: int, cut: int) -> float:
-    """The probability that a random order has one of `gold` right candidates among its first `cut`."""
-    if cut > candidates - gold:
-        return 1.0
-    return 1 - math.prod((candidates - gold - drawn) / (candidates - drawn) for drawn in range(cut))
+@final
+class Luck:
+    """How often a model that scores at random is right. Equal captions get one score and come together, so that the
+    repeats of one wrong caption can fill all places ahead.
+
+    Args:
+        repeats: how often each candidate counts.
+    """
+
+    def __init__(self, repeats: Sequence[int]) -> None:
+        self.repeats = repeats
+        self.counted = Counter(repeats)
+        self._known: dict[tuple[tuple[int, ...], int], float] = {}
+
+    def __call__(self, right: Sequence[int], cut: int) -> float:
+        """The probability that in a random order of the candidates, fewer than `cut` wrong ones, counted with their
+        repeats, stand before the first of `right`."""
+        asked = tuple(sorted(self.repeats[number] for number in right)), cut
+        if asked not in self._known:
+            wrong = self.counted - Counter(asked[0])
+            self._known[asked] = _before(wrong, wrong.total() + len(right), cut)
+        return self._known[asked]
+
+
+def _before(wrong: Counter[int], candidates: int, cut: int) -> float:
+    """The sum over n of: the first n of a random order are one of the sets of n wrong candidates whose repeats sum to
+    less than `cut`, and the next is right. `wrong`: how many wrong candidates have each number of repeats."""
+    sets = Counter({(0, 0): 1})  # by how many candidates and by the sum of their repeats
+    for repeats, count in wrong.items():
+        grown: Counter[tuple[int, int]] = Counter()
+        for (size, total), ways in sets.items():
+            for more in range(min(count, (cut - 1 - total) // repeats) + 1):
+                grown[size + more, total + more * repeats] += ways * comb(count, more)
+        sets = grown
+    right = candidates - wrong.total()
+    return sum(ways / comb(candidates, size) * right / (candidates - size) for (size, _), ways in sets.items())
 
 
 def _mask(right: Sequence[Sequence[int]], width: int) -> Bool[Tensor, "q k"]:

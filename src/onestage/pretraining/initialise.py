@@ -2,7 +2,8 @@
 
 The student starts from the model's image encoder, a text encoder from its text tower (trained with it, or copied from
 its teacher), the head of the joint space from its head, other encoders from those of the same name, and averages from
-what they average. So a student of a teacher goes on to contrastive fine-tuning (UTA, arXiv:2405.19009, A.1).
+what they average. So a student of a teacher goes on to contrastive fine-tuning (UTA, arXiv:2405.19009, A.1), and the
+vision experts of a multiway encoder start from a ViT.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from onestage.encoders import ClipText
+from onestage.encoders import ClipText, Multiway, Vit
+from onestage.encoders.experts import as_experts
 from onestage.encoders.resample import resample
 from onestage.objective import Ema, Objective, Trained
 from onestage.pretraining.spec import Recipe
@@ -66,7 +68,9 @@ def initialise_from(objective: Objective, recipe: Recipe, reference: str) -> Mat
 def _given(stored: Stored, which: str, recipe: Recipe, name: str) -> dict[str, Tensor]:
     """The weights that one encoder of a recipe starts from."""
     if name == recipe.student:
-        return image_weights(stored, which)
+        weights, model = image_weights(stored, which), recipe.models[name]
+        grown = isinstance(model, Multiway) and isinstance(stored.bundle.encoder, Vit)
+        return as_experts(weights) if grown else weights
     texts = text_weights(stored) if isinstance(recipe.models[name], ClipText) else {}
     return texts or under(stored.weights, f"encoders.{name}.")
 

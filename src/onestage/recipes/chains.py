@@ -7,28 +7,25 @@ stage has the same backbone, so that what changes between two probes is the stag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from onestage.encoders import EncoderSpec, Vit
+from onestage.encoders import EncoderSpec, Multiway, Vit
 from onestage.methods import METHODS
 from onestage.objective import COLUMNS, term_rows
 from onestage.pretraining import Chain, Recipe, Stage, Watch
 from onestage.recipes import recipe
 from onestage.recipes.describe import columns, length
 from onestage.recipes.tiny import STEPS, VIT, Budget, tiny
-from onestage.spec import UserError, from_plain, read_yaml, replace_leaf, suggest, to_plain
+from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
 
 class Link(NamedTuple):
-    """A stage of a declared chain: its name, its row of the table, what it takes from the stage before, and what of
-    its recipe is set otherwise."""
+    """A stage of a declared chain: its name, its row of the table, and what it takes from the stage before."""
 
     name: str
     row: str
     takes: tuple[Literal["weights", "teacher"], ...] = ()
-    settings: Mapping[str, Any] = {}
 
 
 class Declared(NamedTuple):
@@ -58,10 +55,11 @@ CHAINS: dict[str, Declared] = {
         "BEiT-3, arXiv:2208.10442 sec. 2: CLIP, dense distillation of it (its tokenizer), then masked data modelling",
         (
             Link("clip", "clip"),
-            Link("distilled", "fd", ("teacher",)),
-            Link("masked", "eva", ("teacher",), {"method.terms.feature.target.space": "raw"}),
+            Link("distilled", "vqkd", ("teacher",)),
+            Link("masked", "beit3", ("weights", "teacher")),
         ),
-        "rows of features in place of the tokenizer's codes; the last stage is that of images alone",
+        "the attention and the vision experts of the last stage start from the tokenizer's encoder, of which the paper "
+        "does not speak",
     ),
 }
 """Every chain by its name; `NAME_tiny` is one that two cores can run."""
@@ -106,13 +104,12 @@ def tiny_chain(name: str, budget: Budget) -> Chain:
 def _tiny(name: str, link: Link, budget: Budget) -> Recipe:
     made = tiny([(1.0, METHODS[link.row])], budget)
     models = {key: _backbone(model) for key, model in made.models.items()}
-    plain = to_plain(dataclasses.replace(made, name=f"{name}_tiny/{link.name}", models=models, watch=Watch()))
-    for path, value in link.settings.items():
-        replace_leaf(plain, path, value)
-    return from_plain(Recipe, plain)
+    return dataclasses.replace(made, name=f"{name}_tiny/{link.name}", models=models, watch=Watch())
 
 
 def _backbone(model: EncoderSpec) -> EncoderSpec:
+    if isinstance(model, Multiway):
+        return dataclasses.replace(model, size=VIT.size, width=VIT.width or model.width)
     return dataclasses.replace(VIT, stem="patch") if isinstance(model, Vit) else model
 
 
