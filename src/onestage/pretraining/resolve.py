@@ -89,8 +89,9 @@ def _views(method: Method, models: dict[str, EncoderSpec], teachers: dict[str, T
         views[view] = dataclasses.replace(views[view], size=model.size)
     for term in method.terms.values():
         target, view = term.target, views.get(term.y)
-        if isinstance(target, Encoded) and target.encoder in teachers and view is not None and view.size is None:
-            views[term.y] = dataclasses.replace(view, size=teachers[target.encoder].size)
+        if isinstance(target, Encoded) and view is not None and view.size is None:
+            teacher = teachers.get(target.encoder)
+            views[term.y] = dataclasses.replace(view, size=224 if teacher is None else teacher.size)
     return views
 
 

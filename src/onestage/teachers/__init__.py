@@ -75,12 +75,19 @@ def read_stored(reference: str) -> tuple[Stored, str]:
     """A model in our own layout, to start from, and which of its encoders is meant: `student` or `ema`.
 
     Raises:
-        UserError: when it is neither a run nor a released checkpoint that is read as one.
+        UserError: when it leads nowhere, or none of our encoders is made like it.
     """
     if reference.startswith("uta:"):
         from onestage.teachers.released_uta import stored_uta
 
         return stored_uta(reference), "student"
+    if reference.startswith(NO_RUNS):
+        from onestage.teachers.start import stored_library
+
+        found = load(reference)
+        if not isinstance(found, LibraryTeacher):
+            raise UserError(f"{reference}: a tokenizer is no model that a run can start from")
+        return stored_library(found), "student"
     run, step, which = parse_run(reference)
     return stored_run(run, step), which
 

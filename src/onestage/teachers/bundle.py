@@ -37,6 +37,8 @@ class LibraryImage:
     reference: str
     space: Space = "joint"
     """Which of its rows texts are compared with."""
+    statistics: str = "own"
+    """Name of the statistics that its pixels are normalised by, or `own`."""
     kind: Literal["library_image"] = "library_image"
 
 

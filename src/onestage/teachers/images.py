@@ -32,7 +32,7 @@ def image_side(teacher: Teacher, space: Space) -> BundleSpec:
         UserError: when that is neither a model of ours nor another library's.
     """
     if isinstance(teacher, LibraryTeacher):
-        tower = LibraryImage(reference=teacher.reference, space=space)
+        tower = LibraryImage(reference=teacher.reference, space=space, statistics=teacher.statistics)
         return BundleSpec(encoder=tower, name=IMAGE, joint=teacher.width(space), licence=teacher.licence)
     if not isinstance(teacher, RunTeacher):
         raise UserError(f"{teacher.reference}: its image side cannot be kept by a run; use a run, or open_clip: or hf:")
