@@ -79,9 +79,10 @@ def _image(teacher: LibraryTeacher) -> tuple[dict[str, Tensor], dict[str, Tensor
     """The weights of an image tower by the names of our encoders, and those of its head."""
     tower = teacher.tower
     if isinstance(tower, ClipTower):
-        assert isinstance(tower.network, ClipVision), "a tower of open_clip's own"
-        own = {key: value for key, value in tower.network.state_dict().items() if key != "proj"}
-        return {f"tower.{key}": value for key, value in own.items()}, _without_bias(tower.network.proj.T)
+        network: ClipVision = tower.network
+        own = {key: value for key, value in network.state_dict().items() if key != "proj"}
+        head = {} if network.proj is None else _without_bias(network.proj.T)
+        return {f"tower.{key}": value for key, value in own.items()}, head
     if isinstance(tower, TimmTower):
         return _timm(teacher.reference, tower)
     if isinstance(tower, HfTower) and type(tower.network).__name__ in {"CLIPVisionModel", "CLIPVisionTransformer"}:
