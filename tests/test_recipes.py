@@ -82,7 +82,9 @@ ALL = [*PAPER, *(f"{row}_tiny{budget}" for row in METHODS for budget in ("", ":s
 def answers(recipe: Recipe) -> dict[str, Answers]:
     """What a teacher on the student's grid answers with."""
     grid = recipe.models["student"].build(frozenset()).grid
-    return {name: Answers(grid, JOINT.get(recipe.method.name, 16), 768, 8192) for name in recipe.method.named(Frozen)}
+    return {
+        name: Answers(grid, JOINT.get(recipe.method.name, 16), 768, 8192, 10) for name in recipe.method.named(Frozen)
+    }
 
 
 def count(module: nn.Module) -> int:
