@@ -79,6 +79,8 @@ def noise_teacher(answers: Answers) -> Answer:
         cells = torch.arange(count).expand(2, -1)
         if ask.space == "codes":
             rows = torch.randint(answers.codes, (2, count + 1, 1), generator=torch.Generator().manual_seed(1)).float()
+        if ask.space == "categories":
+            rows = torch.randn(2, count + 1, answers.categories, generator=torch.Generator().manual_seed(1))
         attention = torch.rand(2, count, generator=torch.Generator().manual_seed(4)).softmax(dim=1)
         layers = (Layer(rows[:, 1:], rows[:, 0]),) * ask.also.layers
         geometry = batch.views[ask.view].geometry if ask.view in batch.views else None

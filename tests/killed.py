@@ -25,7 +25,7 @@ from onestage.pretraining import Recipe, Saving, Watch, loop
 from onestage.storage import checkpoint
 from onestage.storage.checkpoint import latest, load
 from small import ROWS, STEPS, TAUGHT, small
-from stepping import brief_codes, taught
+from stepping import brief_categories, brief_codes, taught
 
 PLACES = ("before a step", "between the update and what follows it", "within a save")
 AT_ONCE = 2
@@ -42,6 +42,8 @@ def main(folder: Path, rows: list[str]) -> None:
         assert child(lambda: begin(small("clip", steps=2), folder / "teacher")) == 0
     if any(ROWS[row].needs_codes for row in rows):
         assert child(lambda: brief_codes(str(folder / "teacher"))) == 0
+    if any(ROWS[row].needs_categories for row in rows):
+        assert child(lambda: brief_categories(str(folder / "teacher"))) == 0
     halves = [rows[first::AT_ONCE] for first in range(AT_ONCE)]
     started = [fork(lambda half=half: [runs_of(row, folder) for row in half] and None) for half in halves]
     assert [ended(number) for number in started] == [0] * AT_ONCE

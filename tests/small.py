@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from onestage.encoders import ClipText, Codes, Mlp, Multiway, ProjectorSpec, Vit
+from onestage.encoders import ClipText, Codes, Mlp, Multiway, ProjectorSpec, Second, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
@@ -49,6 +49,14 @@ def reads_pairs(method: Method) -> bool:
     return any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values())
 
 
+def image_for(method: Method, vit: Vit = VIT) -> Vit | Multiway:
+    """The image encoder, with whatever of it the method reads."""
+    if reads_pairs(method):
+        return MULTIWAY
+    two = any(isinstance(one, Second) for one in method.projectors.values())
+    return dataclasses.replace(vit, class_tokens=2) if two else vit
+
+
 def lean(method: Method) -> Method:
     """The method with decoders and projectors of one narrow block, and at most two small crops."""
     method = fewer(method, 2, Crop(size=24, scale=(0.3, 0.6)))
@@ -77,7 +85,7 @@ def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
         return dataclasses.replace(projector, hidden=24, out=16)
     if isinstance(projector, Codes):
         return dataclasses.replace(projector, hidden=24, depth=2, bottleneck=256, codes=32)
-    return dataclasses.replace(projector, depth=1, heads=2)
+    return projector if isinstance(projector, Second) else dataclasses.replace(projector, depth=1, heads=2)
 
 
 def _thin(predictor: PredictorSpec) -> PredictorSpec:
@@ -88,7 +96,7 @@ def _thin(predictor: PredictorSpec) -> PredictorSpec:
 def small(row: str, **changes: Any) -> Recipe:
     """A row as a recipe of 12 steps of 8 digits; `vit` changes the image encoder, the rest are fields of the recipe."""
     method = ROWS[row]
-    image = dataclasses.replace(MULTIWAY if reads_pairs(method) else VIT, **changes.pop("vit", {}))
+    image = dataclasses.replace(image_for(method), **changes.pop("vit", {}))
     recipe = Recipe(
         name=f"{row}_small",
         method=lean(method),

@@ -29,9 +29,19 @@ def brief_codes(teacher: str) -> str:
     return str(folder)
 
 
+def brief_categories(teacher: str) -> str:
+    """A run that learned from labels, briefly, beside a run of `brief_teacher`."""
+    folder = Path(teacher).with_name("categories")
+    if not folder.exists():
+        pretraining.start(small("supervised", steps=2), folder, [])
+    return str(folder)
+
+
 def taught(row: str, teacher: str) -> dict[str, str]:
     if row not in TAUGHT:
         return {}
+    if ROWS[row].needs_categories:
+        return {"teacher": brief_categories(teacher)}
     return {"teacher": brief_codes(teacher) if ROWS[row].needs_codes else teacher}
 
 

@@ -11,7 +11,7 @@ import pytest
 from onestage.bench import bench, table
 from onestage.bench.summary import spread, written
 from onestage.bench.trained import Cost
-from onestage.bench.variants import Variant, fixed, needs_codes, needs_teacher, shared, variants
+from onestage.bench.variants import Variant, fixed, needs_categories, needs_codes, needs_teacher, shared, variants
 from onestage.data import open_source
 from onestage.encoders import Vit
 from onestage.evaluation import Knn, Linear, probes
@@ -62,7 +62,7 @@ def _features_are_the_evaluations_own(run: Path) -> None:
 
 
 def test_what_rows_learn_from_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CLIP teacher, and from it the code book; each once, and told with its cost."""
+    """A CLIP teacher, from it the code book, and a classifier; each once, and told with its cost."""
     made: list[Recipe] = []
 
     def train(recipe: Recipe, run: Path, file: Path) -> Cost:
@@ -72,16 +72,24 @@ def test_what_rows_learn_from_is_trained_first(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(table, "trained", train)
     out = tmp_path / "t"
     out.mkdir()
-    lines = bench("table", {"rows": "beit,mae", "out": str(out)})
+    lines = bench("table", {"rows": "beit,deit_distilled,mae", "out": str(out)})
     assert next(lines) == {"case": "table", "teacher": str(out / "teacher"), "seconds": 7.0}
     assert next(lines) == {"case": "table", "codes": str(out / "codes"), "seconds": 7.0}
-    assert [recipe.name for recipe in made] == ["clip_tiny", "vqkd_tiny"]
+    assert next(lines) == {"case": "table", "categories": str(out / "categories"), "seconds": 7.0}
+    assert [recipe.name for recipe in made] == ["clip_tiny", "vqkd_tiny", "supervised_tiny"]
     assert made[1].teachers == {"teacher": str(out / "teacher")}
+
+
+def test_rows_of_categories_have_a_classifier_as_their_teacher() -> None:
+    made = fixed(Variant("deit_distilled"), 5, 0, "scenes", "t", codes="c", categories="k")
+    assert made.teachers == {"teacher": "k"}
+    assert [row for row in METHODS if needs_categories(row)] == ["deit_distilled"]
+    assert not needs_teacher("deit_distilled") and not needs_codes("deit_distilled")
 
 
 def test_rows_of_codes_have_the_code_book_as_their_teacher() -> None:
     for row in METHODS:
-        made = fixed(Variant(row), 5, 0, "scenes", "t", codes="c")
+        made = fixed(Variant(row), 5, 0, "scenes", "t", codes="c", categories="t")
         coded = {name for name, given in made.teachers.items() if given == "c"}
         assert bool(coded) == METHODS[row].needs_codes == needs_codes(row)
         assert set(made.teachers.values()) <= {"t", "c"}

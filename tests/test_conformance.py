@@ -18,6 +18,7 @@ from onestage.likelihood import (
     CrossCorrelation,
     Gaussian,
     Prototypes,
+    Scores,
     Sigmoid,
 )
 from onestage.methods import METHODS
@@ -98,6 +99,8 @@ def random_loss(term: Term) -> tuple[float, float] | None:
         return math.log(2), 0.05
     if isinstance(likelihood, Categorical):
         return math.log(term.target.vocabulary if isinstance(term.target, Spelled) else CODES), 0.2
+    if isinstance(likelihood, Scores):
+        return math.log(CLASSES), 0.1
     if isinstance(likelihood, Prototypes):
         whole = math.log(likelihood.count)  # a cross-entropy of about that, and an entropy that lacks less than that
         return 1.5 * whole, 0.6 * whole

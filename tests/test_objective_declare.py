@@ -49,7 +49,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     words = {name: regulariser(row, next(iter(row.terms.values()))) for name, row in METHODS.items()}
     average, decorrelated = "stop gradient", "stop gradient + decorrelation"
     assert words == {
-        **dict.fromkeys(("supervised", "deit", "deit3"), "negative categories"),
+        **dict.fromkeys(("supervised", "deit", "deit_distilled", "deit3"), "negative categories"),
         **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
         **dict.fromkeys(
             ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae", "beit3"),

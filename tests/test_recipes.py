@@ -86,7 +86,7 @@ def answers(recipe: Recipe) -> dict[str, Answers]:
     text = isinstance(student, ClipText)
     joint, raw = (student.joint, student.joint) if text else (JOINT.get(recipe.method.name, 16), 768)
     grid = student.build(frozenset()).grid
-    return {name: Answers(grid, joint, raw, 8192) for name in recipe.method.named(Frozen)}
+    return {name: Answers(grid, joint, raw, 8192, 10) for name in recipe.method.named(Frozen)}
 
 
 def count(module: nn.Module) -> int:

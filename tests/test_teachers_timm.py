@@ -92,6 +92,24 @@ def test_preprocessing_is_timms(kind: str, folders: dict[str, Path]) -> None:
     assert away.quantile(0.999).item() < 1.5 / 255 and away.mean().item() < 0.5 / 255
 
 
+@pytest.mark.parametrize("kind", ["class token", "eva", "mean then norm", "convnext", "resnet", "swin"])
+@torch.no_grad()
+def test_categories_are_timms_scores(kind: str, folders: dict[str, Path]) -> None:
+    teacher, model = load(f"timm:local-dir:{folders[kind]}"), opened(folders[kind])
+    image = picture(teacher.size)
+    expected = model(create_transform(**resolve_model_data_config(model))(image)[None])
+    scores = teacher.tokens(pixels_of(image), "categories")
+    torch.testing.assert_close(scores.pooled, expected, atol=1e-4, rtol=1e-4)
+    assert teacher.width("categories") == expected.shape[1] and scores.rows.shape == (1, 1, expected.shape[1])
+    named = kind == "swin"  # of a thousand classes, which are ImageNet's
+    assert teacher.categories.names[:1] == (("n01440764",) if named else ())
+
+
+def test_a_model_without_a_classifier_has_no_categories(folders: dict[str, Path]) -> None:
+    with pytest.raises(UserError, match="it has no category head"):
+        load(f"timm:local-dir:{folders['registers']}").width("categories")
+
+
 @torch.no_grad()
 def test_by_name_and_file(tmp_path: Path) -> None:
     """With a classifier of any number of classes, or none; statistics are those of the name's own weights."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,9 +22,10 @@ from onestage.sample import Sample as Sample
 from onestage.sample import Source as Source
 from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
 
-Space = Literal["joint", "raw", "codes"]
+Space = Literal["joint", "raw", "codes", "categories"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection;
-`codes`: for each cell one number, that of its code in the encoder's code book."""
+`codes`: for each cell one number, that of its code in the encoder's code book; `categories`: for the image alone a
+score of each category that the encoder has learned."""
 
 
 class Erased(NamedTuple):
@@ -241,6 +242,8 @@ class CategoryHead(nn.Module, ABC):
 
     names: tuple[str, ...]
     """Of the categories, in order; empty where the data named none."""
+    count: int
+    """How many categories there are."""
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Float[Tensor, "b classes"]:
@@ -290,11 +293,3 @@ class Evaluator(ABC):
 
     @abstractmethod
     def run(self, model: Teacher, data: Source, train: Source | None) -> dict[str, float]: ...
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """What zero-shot needs beside the image encoder: saved with a run so that it stands alone."""
-
-    config: dict[str, object]
-    tensors: dict[str, Tensor] = field(default_factory=dict)

@@ -94,6 +94,8 @@ class Tokens(NamedTuple):
     bias: Float[Tensor, "b h m m"] | None = None
     """What the encoder adds to the logits of its attention, of the class token and the rows, where it gives outputs of
     blocks: for blocks that go on from there."""
+    second: Float[Tensor, "b d"] | None = None
+    """The second class token, where the encoder has two."""
 
 
 class Also(NamedTuple):

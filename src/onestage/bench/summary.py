@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 PROBES = ("linear", "knn", "dense", "zero_shot")
 COSTS = ("seconds", "peak_mib")
-FIRST = ("teacher", "codes")
+FIRST = ("teacher", "codes", "categories")
 """What rows learn from."""
 BASELINE = "random"
 

@@ -26,6 +26,7 @@ from onestage.bench.variants import (
     fixed,
     fixed_chain,
     methods_of,
+    needs_categories,
     needs_codes,
     needs_teacher,
     shared,
@@ -73,6 +74,8 @@ class TableBench:
     codes: str | None = None
     """The run whose code book rows of codes explain; vqkd_tiny trained on the same data, from that teacher, unless
     given."""
+    categories: str | None = None
+    """The model whose categories are distilled; supervised_tiny trained on the same data unless given."""
     probed: Annotated[int, Field(ge=10)] = 4000
     """Images at most that a probe learns from, and that it is judged on."""
     out: str = "runs/table"
@@ -93,6 +96,11 @@ class TableBench:
         if coded:
             codes = self._first(train, out, "codes", "vqkd", teacher)
             before.append({"case": "table", "codes": codes, "seconds": _read(out / "codes.json")["seconds"]})
+        categories = self.categories
+        if categories is None and any(needs_categories(row) for row in rows):
+            categories = self._first(train, out, "categories", SUPERVISED, None)
+            seconds = _read(out / "categories.json")["seconds"]
+            before.append({"case": "table", "categories": categories, "seconds": seconds})
         yield from before
         lines: list[dict[str, Any]] = []
         began, todo = time.monotonic(), [(one, seed) for seed in seeds for one in asked]
@@ -104,7 +112,7 @@ class TableBench:
                 made = self._chain(one, chain, folder, data)
             else:
                 row = Variant(SUPERVISED) if one.row == RANDOM else one
-                recipe = fixed(row, self.steps, seed, self.data, teacher, settings, codes)
+                recipe = fixed(row, self.steps, seed, self.data, teacher, settings, codes, categories)
                 made = [self._one(one, recipe, folder, (train, data))]
             lines += made
             yield from made
@@ -142,7 +150,7 @@ class TableBench:
 
     def _first(self, train: Source, out: Path, name: str, row: str, teacher: str | None) -> str:
         """A run on the same data that rows learn from, trained once."""
-        if teacher is None and not train.has_texts:
+        if METHODS[row].needs_texts and not train.has_texts:
             raise UserError(f"bench table: {train.name} has no captions to train a teacher with; give --teacher REF")
         _say(f"bench table: {row}_tiny, which rows learn from")
         made = dataclasses.replace(tiny([(1.0, METHODS[row])], "demo"), data=self.data, watch=Watch())

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from onestage.encoders import EncoderSpec, Vit
 from onestage.methods import METHODS
-from onestage.objective import Frozen, Method
+from onestage.objective import Frozen, Method, asks
 from onestage.pretraining import Chain, Recipe, Stage, Watch
 from onestage.recipes import rows_of
 from onestage.recipes.chains import CHAINS, tiny_chain
 from onestage.recipes.tiny import VIT, tiny
+from onestage.roles import Space
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, suggest, to_plain
-from onestage.targets import Encoded
 
 NONE: Mapping[str, str] = {}
 
@@ -107,20 +107,23 @@ def fixed(
     teacher: str | None,
     settings: Mapping[str, str] = NONE,
     codes: str | None = None,
+    categories: str | None = None,
 ) -> Recipe:
     """A row with its own views, targets and likelihoods, and the backbone, length and settings that all rows have.
 
     Args:
         teacher: what its frozen encoders are.
         codes: what those of them are whose codes are explained.
+        categories: what those of them are whose categories are explained.
 
     Raises:
         UserError: when a setting leads nowhere or its value does not fit.
     """
     made = tiny(weighted(variant.row), "demo")
     models = {name: _backbone(model) for name, model in made.models.items()}
-    coded = read_for_codes(made.method)
-    teachers = {name: (codes if name in coded else teacher) or "" for name in made.method.named(Frozen)}
+    given = dict.fromkeys(read_for(made.method, "codes"), codes)
+    given |= dict.fromkeys(read_for(made.method, "categories"), categories)
+    teachers = {name: given.get(name, teacher) or "" for name in made.method.named(Frozen)}
     made = dataclasses.replace(made, models=models, steps=steps, seed=seed, watch=Watch(), data=data, teachers=teachers)
     return _with(made, {**settings, **({} if variant.setting is None else {variant.setting: variant.value})})
 
@@ -152,18 +155,25 @@ def methods_of(row: str) -> list[Method]:
 
 def needs_teacher(row: str) -> bool:
     """Whether a row needs a frozen teacher from outside: a chain makes its own."""
-    return row not in CHAINS and any(set(method.named(Frozen)) - read_for_codes(method) for method in methods_of(row))
+    return row not in CHAINS and any(
+        set(method.named(Frozen)) - read_for(method, "codes") - read_for(method, "categories")
+        for method in methods_of(row)
+    )
 
 
 def needs_codes(row: str) -> bool:
     """Whether a row explains the codes of a frozen code book."""
-    return row not in CHAINS and any(read_for_codes(method) for method in methods_of(row))
+    return row not in CHAINS and any(method.needs_codes for method in methods_of(row))
 
 
-def read_for_codes(method: Method) -> set[str]:
-    """The frozen encoders whose codes a method explains."""
-    targets = [term.target for term in method.terms.values()]
-    return {target.encoder for target in targets if isinstance(target, Encoded) and target.space == "codes"}
+def needs_categories(row: str) -> bool:
+    """Whether a row explains the categories of a frozen classifier."""
+    return row not in CHAINS and any(method.needs_categories for method in methods_of(row))
+
+
+def read_for(method: Method, space: Space) -> set[str]:
+    """The frozen encoders whose answers in a space a method explains."""
+    return {ask.encoder for ask in asks(method) if ask.space == space}
 
 
 def weighted(row: str) -> list[tuple[float, Method]]:

@@ -11,11 +11,12 @@ from onestage.encoders.clip import ClipImage, ClipText
 from onestage.encoders.multiway import Multiway
 from onestage.encoders.projectors import Blocks, Codes, Mlp
 from onestage.encoders.regressor import Regressor
+from onestage.encoders.second import Second
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
 EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText | Multiway, Discriminator("kind")]
-ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation | Regressor, Discriminator("kind")]
+ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation | Regressor | Second, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Multiway",
     "ProjectorSpec",
     "Regressor",
+    "Second",
     "Swin",
     "Vit",
 ]

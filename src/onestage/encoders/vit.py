@@ -47,6 +47,8 @@ class Vit:
     pool: Pool = "cls"
     """The class token, the mean of the patches, the mean of both (FLIP), or attention of a learned query (SigLIP; for
     an architecture of timm that has it, such as vit_base_patch16_siglip_224)."""
+    class_tokens: Literal[1, 2] = 1
+    """Two: the second is DeiT's distillation token (arXiv:2012.12877), which `projectors: {kind: second}` reads."""
     positions: Literal["learned", "sincos", "relative"] = "learned"
     """Added to the patches: trained, or MAE's fixed sines. `relative`: BEiT's bias of attention, one for all blocks."""
     stem: Literal["patch", "conv"] = "patch"
@@ -86,6 +88,7 @@ def _backbone(wanted: Vit) -> Any:
         "init_values": wanted.layer_scale,
         "attn_drop_rate": wanted.attention_dropout or None,
         "pos_embed": "none" if wanted.positions == "relative" else None,
+        "reg_tokens": 1 if wanted.class_tokens == 2 else None,
     }
     options = {name: value for name, value in names.items() if value is not None}
     if wanted.arch not in timm.list_models():
@@ -97,6 +100,7 @@ def _backbone(wanted: Vit) -> Any:
         )
     if wanted.positions == "relative" and not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
         raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
+    _check_tokens(wanted)
     try:
         pool = "map" if wanted.pool == "map" else "token"
         made = timm.create_model(
@@ -105,6 +109,20 @@ def _backbone(wanted: Vit) -> Any:
         return alike(made, wanted.drop_path) if wanted.drop_path_shape == "constant" else made
     except (AssertionError, TypeError, ValueError) as error:
         raise UserError(f"timm cannot build {wanted.arch} with {options}: {error}") from None
+
+
+def _check_tokens(wanted: Vit) -> None:
+    """A second class token stands where timm has one register token."""
+    from timm.models import is_model_in_modules
+
+    if wanted.class_tokens == 1:
+        return
+    taken = "_reg" in wanted.arch or "distilled" in wanted.arch
+    if taken or wanted.positions == "relative" or not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
+        raise UserError(
+            f"class_tokens: 2 is for vit_*, deit_* or deit3_* models with one class token of their own, and with "
+            f"positions: learned or sincos; this is {wanted.arch} with positions: {wanted.positions}"
+        )
 
 
 def alike(backbone: Any, rate: float) -> Any:
@@ -129,9 +147,11 @@ class VitEncoder(Encoder):
         self.width = int(backbone.embed_dim)
         self.size = int(backbone.patch_embed.img_size[0])
         self.grid: Grid = tuple(backbone.patch_embed.grid_size)
-        self.prefix = int(backbone.num_prefix_tokens)
+        self.prefix, self.class_tokens = int(backbone.num_prefix_tokens), wanted.class_tokens
         self.normalise = Normalise(wanted.normalise)
         initialise(backbone, wanted.init, len(backbone.blocks), wanted.init_std)
+        if wanted.class_tokens == 2:
+            nn.init.trunc_normal_(backbone.reg_token, std=0.02)
         self.rel_pos = None
         if wanted.positions == "relative":
             self.rel_pos = RelativeBias(self.grid, int(backbone.blocks[0].attn.num_heads))
@@ -165,6 +185,7 @@ class VitEncoder(Encoder):
         normed = tuple(Layer(*self._split(self.backbone.norm(output))) for output in outputs)
         attention = looks[0][:, self.prefix :] if looks else None
         tokens = Tokens(patches, pooled, place_of(cells), grid or self.grid, view.geometry, layers, normed, attention)
+        tokens = tokens._replace(second=rows[:, 1] if self.class_tokens == 2 else None)
         return tokens._replace(bias=added) if layers else tokens
 
     def _grid_of(self, pixels: Float[Tensor, "b c h w"]) -> Grid | None:

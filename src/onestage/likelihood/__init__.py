@@ -16,12 +16,13 @@ from onestage.likelihood.decorrelate import Decorrelation, UniGrad
 from onestage.likelihood.gaussian import Gaussian, GaussianLikelihood
 from onestage.likelihood.prototypes import Prototypes, PrototypesLikelihood
 from onestage.likelihood.queue import QueueLikelihood
+from onestage.likelihood.scores import Scores, ScoresLikelihood
 from onestage.likelihood.sigmoid import Sigmoid, SigmoidLikelihood
 from onestage.likelihood.table import TableLikelihood
 from onestage.likelihood.tokens import TokensLikelihood
 
 LikelihoodSpec = Annotated[
-    Gaussian | Boltzmann | Bernoulli | Sigmoid | Centred | Prototypes | CrossCorrelation | Categorical,
+    Gaussian | Boltzmann | Bernoulli | Sigmoid | Centred | Prototypes | CrossCorrelation | Categorical | Scores,
     Discriminator("kind"),
 ]
 RegulariserSpec = UniGrad
@@ -46,6 +47,8 @@ __all__ = [
     "PrototypesLikelihood",
     "QueueLikelihood",
     "RegulariserSpec",
+    "Scores",
+    "ScoresLikelihood",
     "Sigmoid",
     "SigmoidLikelihood",
     "TableLikelihood",

@@ -1,11 +1,14 @@
-"""Supervised pre-training: a view explains its category (M3I's table, first row)."""
+"""Supervised pre-training: a view explains its category (M3I's table, first row), and a teacher's answer with it."""
 
 from __future__ import annotations
 
-from onestage.likelihood import Bernoulli, Boltzmann
-from onestage.objective import Input, Method, Part, Term, Trained
+import dataclasses
+
+from onestage.encoders import Second
+from onestage.likelihood import Bernoulli, Boltzmann, Scores
+from onestage.objective import Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Linear
-from onestage.targets import Table
+from onestage.targets import Encoded, Table
 from onestage.views import Blend, Colour, Crop, Erase, RandAugment, ThreeAugment
 
 SUPERVISED = Method(
@@ -36,6 +39,28 @@ DEIT = Method(
     },
 )
 
+DEIT_DISTILLED = Method(
+    name="deit_distilled",
+    cite="DeiT, arXiv:2012.12877 sec. 3 (hard distillation through a second class token; eq. 3)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views=DEIT.views,
+    inputs=DEIT.inputs,
+    projectors={"distillation": Second()},
+    terms={
+        "category": dataclasses.replace(DEIT.terms["category"], weight=0.5),
+        "distilled": Term(
+            x="image",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="pooled", space="categories"),
+            predictor=Linear(),
+            likelihood=Scores(),
+            projector="distillation",
+            weight=0.5,
+        ),
+    },
+)
+"""Soft distillation (eq. 2) is `likelihood: {kind: scores, form: soft}`, with weights of 0.9 and 0.1."""
+
 DEIT3 = Method(
     name="deit3",
     cite="DeiT III, arXiv:2204.07118 sec. 4 (3-Augment, binary cross-entropy)",
@@ -52,4 +77,4 @@ DEIT3 = Method(
     terms={"category": Term(x="image", y="label", target=Table(), predictor=Linear(), likelihood=Bernoulli())},
 )
 
-ROWS = (SUPERVISED, DEIT, DEIT3)
+ROWS = (SUPERVISED, DEIT, DEIT_DISTILLED, DEIT3)

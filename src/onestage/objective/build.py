@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from onestage.encoders import EncoderSpec
+from onestage.encoders import EncoderSpec, Second
+from onestage.encoders.vit import VitEncoder
 from onestage.objective.declare import Ema, Method, Term, Trained
 from onestage.objective.projectors import target_projector
 from onestage.predictors import Aligned
@@ -15,26 +16,41 @@ from onestage.types import Grid
 
 
 class Answers(NamedTuple):
-    """What the objective must know of a frozen teacher to be built: its grid, its widths in both spaces, its codes."""
+    """What the objective must know of a frozen teacher to be built: its grid, its widths in both spaces, and how many
+    codes and categories it has."""
 
     grid: Grid
     joint: int
     raw: int
     codes: int = 0
+    categories: int = 0
 
 
 def build_encoder(method: Method, name: str, models: dict[str, EncoderSpec]) -> Encoder:
     """The trained encoder `name`, with room for mask tokens where an input of it asks for them.
 
     Raises:
-        UserError: when the recipe has no model of that name.
+        UserError: when the recipe has no model of that name, or it lacks a second class token that is read.
     """
     if name not in models:
         raise UserError(f"models.{name}: method {method.name} trains an encoder '{name}', but the recipe has no model")
     modes = frozenset(
         part.mode for asked in method.inputs.values() if asked.encoder == name for part in asked.parts.values()
     )
-    return models[name].build(modes)
+    made = models[name].build(modes)
+    two = isinstance(made, VitEncoder) and made.class_tokens == 2
+    if not two and name in {method.input_of(term).encoder for term in _of_second(method)}:
+        raise UserError(f"models.{name}.class_tokens: method {method.name} reads a second class token; set it to 2")
+    return made
+
+
+def _of_second(method: Method) -> list[Term]:
+    """The terms that read a second class token."""
+    return [
+        term
+        for term in method.terms.values()
+        if term.projector is not None and isinstance(method.projectors[term.projector], Second)
+    ]
 
 
 def average_of(method: Method, name: str, models: dict[str, EncoderSpec], built: dict[str, Encoder]) -> Encoder:
@@ -75,7 +91,8 @@ def build_target(
     if target.encoder in built:
         return target.build(width if target_projector(method, term) else built[target.encoder].width)
     answer = teachers[target.encoder]
-    return target.build({"joint": answer.joint, "raw": answer.raw, "codes": answer.codes}[target.space])
+    widths = {"joint": answer.joint, "raw": answer.raw, "codes": answer.codes, "categories": answer.categories}
+    return target.build(widths[target.space])
 
 
 def target_grid(

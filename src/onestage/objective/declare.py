@@ -95,6 +95,13 @@ class Method:
         return any(isinstance(term.target, Encoded) and term.target.space == "codes" for term in self.terms.values())
 
     @property
+    def needs_categories(self) -> bool:
+        """Whether a teacher must have learned categories."""
+        return any(
+            isinstance(term.target, Encoded) and term.target.space == "categories" for term in self.terms.values()
+        )
+
+    @property
     def joint(self) -> str | None:
         """The term whose predictor leads into the space that images and texts share, if there is one."""
         for name, term in self.terms.items():
@@ -166,6 +173,11 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(
             f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes, or words"
         )
+    scores = term.target.encoder if isinstance(term.target, Encoded) and term.target.space == "categories" else None
+    if (scores is not None) != (term.likelihood.kind == "scores"):
+        raise UserError(f"terms.{name}: target.space: categories and likelihood: scores go together")
+    if scores is not None and scores not in method.named(Frozen):
+        raise UserError(f"terms.{name}: target.space: categories is for a frozen encoder, which has learned them")
     if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):

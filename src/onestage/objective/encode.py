@@ -96,10 +96,11 @@ def _together(encoder: Encoder, views: list[View]) -> list[Tokens]:
     whole = View(torch.cat([view.pixels for view in views]), Geometry(torch.cat(boxes), torch.cat(flips)))
     tokens, count = encoder({"image": Piece(whole)}), len(views)
     places = zip(*(value.chunk(count) for value in tokens.place), strict=True)
+    seconds = [None] * count if tokens.second is None else tokens.second.chunk(count)
     return [
-        Tokens(rows, pooled, Place(*place), tokens.grid, view.geometry)
-        for rows, pooled, place, view in zip(
-            tokens.rows.chunk(count), tokens.pooled.chunk(count), places, views, strict=True
+        Tokens(rows, pooled, Place(*place), tokens.grid, view.geometry, second=second)
+        for rows, pooled, second, place, view in zip(
+            tokens.rows.chunk(count), tokens.pooled.chunk(count), seconds, places, views, strict=True
         )
     ]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from onestage.distributed import mean
 from onestage.layers.normalise import unit
-from onestage.likelihood import CategoricalLikelihood
+from onestage.likelihood import CategoricalLikelihood, ScoresLikelihood
 from onestage.roles import Likelihood
 from onestage.types import Target
 
@@ -25,7 +25,7 @@ def watched(name: str, likelihood: Likelihood, target: Target, loss: Float[Tenso
     The bound is that of eq. 1 in nats: the entropy of uniform candidates, ln of their number, minus the cross-entropy.
     """
     found = {}
-    if target.rows.ndim == 3 and not isinstance(likelihood, CategoricalLikelihood):
+    if target.rows.ndim == 3 and not isinstance(likelihood, (CategoricalLikelihood, ScoresLikelihood)):
         found[f"spread/{name}"] = spread(target.rows)
     candidates = likelihood.candidates(target)
     if candidates > 1:

@@ -34,6 +34,7 @@ PARTS: dict[str, str] = {
     "projector codes": "test_codes_are_cosines",
     "projector aggregation": "test_patch_aggregation_is_two_more_blocks_of_the_encoder",
     "projector regressor": "test_the_regressor_equals_loops",
+    "projector second": "test_the_row_is_timms_token_distillation",
     "predictor latent": "test_the_decoder_of_latents_equals_loops",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
@@ -55,6 +56,7 @@ PARTS: dict[str, str] = {
     "likelihood prototypes": "test_prototypes_equal_loops",
     "likelihood cross_correlation": "test_cross_correlation_equals_loops",
     "likelihood categorical": "test_categorical_is_the_cross_entropy_of_loops",
+    "likelihood scores": "test_scores_equal_loops",
     "regulariser unigrad": "test_unigrad_is_the_quadratic_form_of_the_correlation",
 }
 """The oracle of each kind of part."""
@@ -76,6 +78,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "test_an_encoder_gives_the_outputs_of_its_last_blocks",
     ),
     "eva02": ("test_a_stem_with_a_share_of_its_gradient",),
+    "deit_distilled": ("test_the_row_is_timms_token_distillation", "test_both_heads_are_averaged"),
     "fd": ("test_fd_explains_whitened_rows_with_the_class_token",),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
     "lit": ("test_lit_equals_loops",),

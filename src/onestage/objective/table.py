@@ -72,6 +72,8 @@ def _target(term: Term) -> str:
         return f"{target.kind}, {target.rows}"
     if target.space == "codes":
         return f"codes of {target.encoder}, {target.rows}"
+    if target.space == "categories":
+        return f"categories of {target.encoder}"
     blocks = f", blocks {'+'.join(f'-{number}' for number in target.blocks)}" if target.blocks else ""
     norm = "" if target.norm == "none" else f", {target.norm} norm"
     return f"{target.encoder}, {target.rows}{blocks}{norm}"
@@ -87,6 +89,8 @@ def _likelihood(term: Term) -> str:
         return "Bernoulli (classes)"
     if likelihood.kind == "categorical":
         return "categorical"
+    if likelihood.kind == "scores":
+        return f"categorical ({likelihood.form})"
     if likelihood.kind == "centred":
         return "Boltzmann (codes)"
     if likelihood.kind == "prototypes":

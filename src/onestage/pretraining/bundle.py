@@ -28,7 +28,7 @@ from onestage.teachers import (
     with_texts,
     write_bundle,
 )
-from onestage.teachers.category import CategorySide, TableHead, Through
+from onestage.teachers.category import BothHeads, CategorySide, TableHead, TaughtHead, TaughtSide, Through
 from onestage.teachers.text import ClipWords, TextTower
 
 
@@ -118,7 +118,22 @@ def _category(recipe: Recipe) -> CategorySide | None:
     for name, term in recipe.method.terms.items():
         if isinstance(term.target, Table) and recipe.method.input_of(term).encoder == recipe.student:
             through = _through(recipe, name)
-            return CategorySide(term=name, predictor=term.predictor, likelihood=term.likelihood, through=through)
+            return CategorySide(
+                term=name,
+                predictor=term.predictor,
+                likelihood=term.likelihood,
+                through=through,
+                taught=_taught(recipe),
+            )
+    return None
+
+
+def _taught(recipe: Recipe) -> TaughtSide | None:
+    """The first term that teaches the student a teacher's categories."""
+    for name, term in recipe.method.terms.items():
+        scores = isinstance(term.target, Encoded) and term.target.space == "categories"
+        if scores and recipe.method.input_of(term).encoder == recipe.student:
+            return TaughtSide(term=name, predictor=term.predictor, through=_through(recipe, name))
     return None
 
 
@@ -128,12 +143,17 @@ def _through(recipe: Recipe, term: str) -> Through | None:
     return None if name is None else Through(name=name, projector=recipe.method.projectors[name])
 
 
-def _live_categories(prepared: Prepared, side: CategorySide) -> TableHead:
+def _live_categories(prepared: Prepared, side: CategorySide) -> TableHead | BothHeads:
     objective = prepared.objective
     table, likelihood = objective.target(side.term), objective.likelihood(side.term)
     assert isinstance(table, TableTarget) and isinstance(likelihood, Tempered), "a category's term has both"
     projector = None if side.through is None else objective.projectors.named(side.through.name)
-    return TableHead(objective.predictor(side.term), table, likelihood, prepared.source.classes, projector)
+    names, taught = prepared.source.classes, side.taught
+    head = TableHead(objective.predictor(side.term), table, likelihood, names, projector)
+    if taught is None:
+        return head
+    projector = None if taught.through is None else objective.projectors.named(taught.through.name)
+    return BothHeads(head, TaughtHead(objective.predictor(taught.term), projector, names, head.count))
 
 
 def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, TextTower | None, str]:

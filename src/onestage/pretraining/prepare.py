@@ -19,7 +19,7 @@ from onestage.engine.optimiser import Optimisers
 from onestage.engine.pieces import check_slices
 from onestage.engine.step import Step
 from onestage.objective import Objective, Trained, asks
-from onestage.pretraining.resolve import answers_of, resolve
+from onestage.pretraining.resolve import answers_of, check_categories, resolve
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source
 from onestage.spec import UserError
@@ -58,6 +58,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
     source = open_data(recipe)
     val = open_source(recipe.val) if recipe.val else None
     teachers = load_teachers(recipe, device)
+    check_categories(recipe.method, dict(teachers), source)
     recipe = dataclasses.replace(resolve(recipe, dict(teachers)), decoder=chosen(recipe.decoder))
     torch.manual_seed(recipe.seed)
     objective = Objective(recipe.method, recipe.models, answers_of(dict(teachers)), len(source.classes) or None)
@@ -140,9 +141,10 @@ def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]
         UserError: naming the two commands to type when there is none, or a space that a teacher lacks.
     """
     if recipe.missing_teachers:
+        first = "supervised_tiny" if recipe.method.needs_categories else "clip_tiny"
         raise UserError(
             f"{recipe.name} learns from a frozen teacher and was given none. Train one and use it:\n"
-            "  onestage pretrain clip_tiny --data scenes --out runs/teacher\n"
+            f"  onestage pretrain {first} --data scenes --out runs/teacher\n"
             f"  onestage pretrain {recipe.name} --data {recipe.data or 'scenes'} --teacher runs/teacher "
             "--out runs/student\n"
             f"A teacher is {FORMS}."

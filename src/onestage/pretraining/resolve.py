@@ -6,9 +6,10 @@ import dataclasses
 
 from onestage.encoders import ClipImage, ClipText, EncoderSpec, Multiway, Swin, Vit
 from onestage.encoders.swin import CELL
-from onestage.objective import Answers, Method
+from onestage.evaluation.labels import check_names
+from onestage.objective import Answers, Method, asks
 from onestage.pretraining.spec import Recipe
-from onestage.roles import Teacher
+from onestage.roles import Source, Teacher
 from onestage.spec import UserError
 from onestage.targets import Encoded, Table
 from onestage.views import ViewSpec
@@ -33,7 +34,28 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
 
 def answers_of(teachers: dict[str, Teacher]) -> dict[str, Answers]:
     """What the objective must know of the teachers; 0 for a joint space that a teacher does not have."""
-    return {name: Answers(t.grid, _joint(t), t.width("raw"), t.codes) for name, t in teachers.items()}
+    return {
+        name: Answers(t.grid, _joint(t), t.width("raw"), t.codes, 0 if t.categories is None else t.categories.count)
+        for name, t in teachers.items()
+    }
+
+
+def check_categories(method: Method, teachers: dict[str, Teacher], source: Source) -> None:
+    """A teacher whose categories are explained must have those of the data, where these have labels that are learned.
+
+    Raises:
+        UserError: when they are others, saying both.
+    """
+    for name in {ask.encoder for ask in asks(method) if ask.space == "categories"} if method.needs_labels else ():
+        head = teachers[name].categories
+        assert head is not None, "loading asks for the width of its categories"
+        if head.names:
+            check_names(f"teacher '{name}'", teachers[name].reference, head.names, source.name, source.classes)
+        elif head.count != len(source.classes):
+            raise UserError(
+                f"teacher '{name}': {teachers[name].reference} tells {head.count} categories apart, but {source.name} "
+                f"has {len(source.classes)}; both must have the same"
+            )
 
 
 def _joint(teacher: Teacher) -> int:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, Multiway, ProjectorSpec, Vit
+from onestage.encoders import ClipText, Codes, EncoderSpec, Mlp, Multiway, ProjectorSpec, Second, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
 from onestage.engine.texts import ShortFirst
@@ -135,6 +135,8 @@ def _model(method: Method, name: str) -> EncoderSpec:
     model = STUDENT if method.named(Frozen) else VIT
     if mixes(method):
         model = dataclasses.replace(model, pool="mean")  # a mix is pooled over each image's own rows
+    if any(isinstance(one, Second) for one in method.projectors.values()):
+        model = dataclasses.replace(model, class_tokens=2)
     return dataclasses.replace(model, stem="patch") if _asks_for_hidden(method) else model
 
 
@@ -177,6 +179,8 @@ def _narrow(projector: ProjectorSpec) -> ProjectorSpec:
         return dataclasses.replace(projector, hidden=min(projector.hidden, 512), out=min(projector.out, 256))
     if isinstance(projector, Codes):
         return dataclasses.replace(projector, hidden=256, bottleneck=64, codes=1024)
+    if isinstance(projector, Second):
+        return projector
     return dataclasses.replace(projector, heads=2)
 
 

@@ -33,7 +33,8 @@ class Encoded:
     """Outputs of these blocks in place of the final rows, counted from the last, 1. Of several, it is their mean, each
     row of each brought to mean 0 and variance 1 before (data2vec, arXiv:2202.03555)."""
     space: Space = "joint"
-    """The space of a teacher's rows: the one it shares with texts, its own normed rows before that, or its codes."""
+    """The space of a teacher's rows: the one it shares with texts, its own normed rows before that, its codes, or the
+    scores of its categories."""
     norm: Literal["none", "layer", "l2", "standard"] = "none"
     """`layer`: each row to mean 0 and variance 1 (FD, arXiv:2205.14141); `l2`: to unit length; `standard`: each value
     by the running mean and deviation of the encoder's rows, so that the losses of several teachers are of one size."""
@@ -49,6 +50,9 @@ class Encoded:
             raise ValueError("space: codes gives numbers of codes: leave norm, fit and blocks out")
         if self.space == "codes" and self.rows not in {"all", "kept", "hidden"}:
             raise ValueError("space: codes has no pooled row; rows are 'all', 'kept' or 'hidden'")
+        whole = (self.norm, self.fit, self.blocks, self.rows) == ("none", "exact", (), "pooled")
+        if self.space == "categories" and not whole:
+            raise ValueError("space: categories gives scores of the image: rows: pooled, and no norm, fit or blocks")
 
     def build(self, width: int) -> EncodedTarget:
         """The target for encoder rows of `width` values in the chosen space."""

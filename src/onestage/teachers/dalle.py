@@ -24,6 +24,7 @@ from onestage.spec import UserError
 from onestage.storage import read_safetensors
 from onestage.teachers.files import licence_in, need_safetensors
 from onestage.teachers.resize import to_size, whole
+from onestage.teachers.spaces import no_categories
 from onestage.types import Also, Grid, Tokens
 
 PREFIX = "dalle:"
@@ -55,6 +56,8 @@ class DalleTeacher(Teacher):
     def width(self, space: Space) -> int:
         if space == "joint":
             raise UserError(f"{self.reference}: a tokenizer has no space that it shares with texts; use space: codes")
+        if space == "categories":
+            no_categories(self.reference)
         return self.codes if space == "codes" else self._width
 
     @torch.no_grad()

@@ -13,11 +13,12 @@ from onestage.layers.looks import looks_of
 from onestage.layers.normalise import STATISTICS
 from onestage.layers.outputs import outputs_of
 from onestage.ops import place_of
-from onestage.roles import ALONE, Space, Teacher
+from onestage.roles import ALONE, CategoryHead, Space, Teacher
 from onestage.spec import UserError
+from onestage.teachers.category import scored
 from onestage.teachers.resize import Interpolation, to_size, whole
-from onestage.teachers.spaces import no_codes
-from onestage.teachers.text import TextTower
+from onestage.teachers.spaces import no_categories, no_codes
+from onestage.teachers.text import TextTower, freeze
 from onestage.teachers.tower import Pixels, Tower, split
 from onestage.types import Also, Layer, Tokens
 
@@ -29,6 +30,7 @@ class LibraryTeacher(Teacher):
     Args:
         read_texts: opens the text tower and its tokenizer when a text is first asked for; None where there is none.
         scale: exp of the logit scale.
+        categories: its classifier, where it has one.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class LibraryTeacher(Teacher):
         scale: float,
         licence: str,
         device: torch.device,
+        categories: CategoryHead | None = None,
     ) -> None:
         self.reference, self.licence, self.scale = reference, licence, scale
         self.tower = tower.requires_grad_(False).eval().to(device)
@@ -54,15 +57,19 @@ class LibraryTeacher(Teacher):
         self.templates: tuple[str, ...] = ()
         self._read_texts = read_texts
         self._texts: TextTower | None = None
+        self.categories = None if categories is None else freeze(categories, device)
 
     def parts(self) -> tuple[nn.Module, ...]:
-        return (self.tower, *(self._texts.parts() if self._texts is not None else ()))
+        beside = (*(self._texts.parts() if self._texts is not None else ()), self.categories)
+        return (self.tower, *(part for part in beside if part is not None))
 
     def width(self, space: Space) -> int:
         if space == "raw":
             return self.tower.width
         if space == "codes":
             no_codes(self.reference)
+        if space == "categories":
+            return no_categories(self.reference) if self.categories is None else self.categories.count
         if self.tower.joint is None:
             raise UserError(
                 f"{self.reference}: it cannot be asked for rows in a space shared with texts: {self.tower.lack}. "
@@ -73,6 +80,8 @@ class LibraryTeacher(Teacher):
     @torch.no_grad()
     def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
         self.width(space)
+        if space == "categories":
+            return scored(self.tokens(pixels, "raw"), self.categories)
         images, tower = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std, self.tower
         last = tower.attention() if also.attention else None
         with outputs_of(tower.blocks(), also.layers) as outputs, looks_of(last, tower.query_key) as looks:

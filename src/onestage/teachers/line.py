@@ -22,7 +22,7 @@ from onestage.teachers.category import CategorySide, Through
 from onestage.teachers.stored import Stored, image_weights, text_weights, under
 from onestage.teachers.text import FOLDER
 
-IMAGE, TEXT, JOINT, CATEGORY = "student", "text", "joint", "category"
+IMAGE, TEXT, JOINT, CATEGORY, TAUGHT = "student", "text", "joint", "category", "taught"
 """What encoders, heads and terms are called on the line, whatever the two models call them."""
 SCALE = f"likelihoods.{JOINT}.log_scale"
 MASK = f"encoders.{IMAGE}.mask.token"
@@ -34,7 +34,9 @@ HEADS = {
     "text tower": (f"encoders.{TEXT}.", SCALE),
     "joint head": (f"predictors.{JOINT}.", f"projectors.trained.{JOINT}."),
     "category head": tuple(
-        f"{place}.{CATEGORY}." for place in ("predictors", "projectors.trained", "targets", "likelihoods")
+        f"{place}.{name}."
+        for name in (CATEGORY, TAUGHT)
+        for place in ("predictors", "projectors.trained", "targets", "likelihoods")
     ),
 }
 """The parts of a model by the names of their weights."""
@@ -93,6 +95,8 @@ def _renamed(stored: Stored, which: str) -> dict[str, Tensor]:
     if bundle.category is not None:
         tabled = ("predictors", "targets", "likelihoods")
         places |= _places(CATEGORY, bundle.category.term, bundle.category.through, tabled)
+        if (taught := bundle.category.taught) is not None:
+            places |= _places(TAUGHT, taught.term, taught.through, ("predictors",))
     weights |= {to + key: value for at, to in places.items() for key, value in under(given, at).items()}
     if bundle.text is not None:
         weights[SCALE] = _log_scale(stored)
@@ -121,7 +125,7 @@ def _bundle(own: BundleSpec) -> BundleSpec:
         trained = TEXT if isinstance(side.encoder, ClipText) else None
         side = replace(side, trained_as=trained, scale_of=JOINT)
     if category is not None:
-        category = replace(category, term=CATEGORY, through=_through(CATEGORY, category.through))
+        category = _category(category)
     return replace(
         own,
         name=IMAGE,
@@ -160,7 +164,10 @@ def _same_encoder(a: BundleSpec, b: BundleSpec, said: str) -> None:
 
 
 def _category(side: CategorySide) -> CategorySide:
-    return replace(side, term=CATEGORY, through=_through(CATEGORY, side.through))
+    taught = side.taught
+    if taught is not None:
+        taught = replace(taught, term=TAUGHT, through=_through(TAUGHT, taught.through))
+    return replace(side, term=CATEGORY, through=_through(CATEGORY, side.through), taught=taught)
 
 
 def _same_files(a: Stored, b: Stored, said: str) -> None:

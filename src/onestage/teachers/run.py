@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from onestage.encoders import ClipText
 from onestage.encoders.vit import VitEncoder
 from onestage.predictors import QuantisedPredictor
-from onestage.roles import ALONE, Encoder, Predictor, Projector, Space, Teacher
+from onestage.roles import ALONE, CategoryHead, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, LibraryImage, TextSide, open_text, read_names
-from onestage.teachers.category import CategorySide, TableHead, build_head
+from onestage.teachers.category import build_head, fill_head, scored
 from onestage.teachers.resize import to_size, whole
-from onestage.teachers.spaces import no_codes
+from onestage.teachers.spaces import no_categories, no_codes
 from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
 from onestage.types import POOLED, Also, Layer, Piece, Tokens, View, Wanted
@@ -37,7 +37,7 @@ class RunTeacher(Teacher):
         head: Predictor | None,
         text: TextTower | None,
         scale: float,
-        categories: TableHead | None,
+        categories: CategoryHead | None,
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
@@ -60,6 +60,8 @@ class RunTeacher(Teacher):
             return self.encoder.width
         if space == "codes":
             return self.codes or no_codes(self.reference)
+        if space == "categories":
+            return no_categories(self.reference) if self.categories is None else self.categories.count
         if self.bundle.joint is None:
             raise UserError(
                 f"{self.reference}: this run has no space that it shares with texts, so it cannot be asked for joint "
@@ -74,6 +76,8 @@ class RunTeacher(Teacher):
         if space == "raw":
             return tokens
         self.width(space)
+        if space == "categories":
+            return scored(tokens, self.categories)
         if space == "codes":
             assert isinstance(self.head, QuantisedPredictor), "a width of codes comes with a code book"
             codes = self.head.code_of(tokens).unsqueeze(-1).float()
@@ -134,7 +138,12 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
         if bundle.head is not None and bundle.joint is not None:
             width = encoder.width if projector is None else projector.width
             head = bundle.head.build(width, bundle.joint, encoder.grid)
-        categories = _categories(folder, bundle.category, encoder, weights) if bundle.category is not None else None
+        categories = None
+        if bundle.category is not None:
+            table = weights[f"targets.{bundle.category.term}.weight"].shape
+            categories = build_head(
+                bundle.category, (table[0], table[1]), encoder.width, encoder.grid, read_names(folder)
+            )
     if seed is None:
         _fill(encoder, image_weights(stored, which))
         if projector is not None and bundle.through is not None:
@@ -142,7 +151,7 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
         if head is not None:
             _fill(head, under(weights, f"predictors.{bundle.head_of}."))
         if categories is not None and bundle.category is not None:
-            _fill_categories(categories, bundle.category, weights)
+            fill_head(categories, bundle.category, weights)
     text, scale = text_of(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
         reference,
@@ -165,20 +174,6 @@ def text_of(stored: Stored, side: TextSide, device: torch.device) -> tuple[TextT
     if side.scale_of is not None:
         scale = float(stored.weights[f"likelihoods.{side.scale_of}.log_scale"].exp())
     return open_text(stored.folder, side, own, device), scale
-
-
-def _categories(run: Path, side: CategorySide, encoder: Encoder, weights: dict[str, Tensor]) -> TableHead:
-    classes, width = weights[f"targets.{side.term}.weight"].shape
-    return build_head(side, (classes, width), encoder.width, encoder.grid, read_names(run))
-
-
-def _fill_categories(head: TableHead, side: CategorySide, weights: dict[str, Tensor]) -> None:
-    term = side.term
-    if head.projector is not None and side.through is not None:
-        _fill(head.projector, under(weights, f"projectors.trained.{side.through.name}."))
-    _fill(head.predictor, under(weights, f"predictors.{term}."))
-    _fill(head.table, under(weights, f"targets.{term}."))
-    _fill(head.likelihood, under(weights, f"likelihoods.{term}."))
 
 
 def _fill(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -7,6 +7,19 @@ from typing import NoReturn
 from onestage.spec import UserError
 
 
+def no_categories(reference: str) -> NoReturn:
+    """It has learned no categories.
+
+    Raises:
+        UserError: saying how to make one that has.
+    """
+    raise UserError(
+        f"{reference}: it has no category head, so it cannot be asked for scores of categories. A run that learned "
+        "from labels has one: onestage pretrain supervised_tiny --data SRC --out runs/supervised; so has a timm model "
+        "with its classifier, timm:NAME"
+    )
+
+
 def no_codes(reference: str) -> NoReturn:
     """It has no code book.
 

@@ -1,4 +1,4 @@
-"""timm's models by name, by name and file, or from a folder as timm publishes it: rows without texts."""
+"""timm's models by name, by name and file, or from a published folder: rows without texts, and scores of categories."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import timm
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
-from timm.data import resolve_model_data_config
+from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_model_data_config
+from torch import nn
 
 from onestage.spec import UserError, suggest
+from onestage.teachers.category import Classifier
 from onestage.teachers.files import licence_in, licence_of, need_safetensors, one_line, read_json, weights_in
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.tower import Pixels
@@ -33,13 +35,26 @@ def load_timm(reference: str, device: torch.device) -> LibraryTeacher:
         model, licence = _from_folder(reference, Path(rest.removeprefix("local-dir:")))
     else:
         model, licence = _by_name(reference, rest)
+    categories = _classifier(model)
     model.reset_classifier(0)
     pixels = _pixels(reference, model)
     try:
         tower = TimmTower(model.eval(), pixels.size, None, None)
     except UserError as error:
         raise UserError(f"{reference}: {error}") from None
-    return LibraryTeacher(reference, tower, pixels, None, 1.0, licence, device)
+    return LibraryTeacher(reference, tower, pixels, None, 1.0, licence, device, categories)
+
+
+def _classifier(model: Any) -> Classifier | None:
+    """The linear layer that a model ends in, and the names of its categories where timm knows them; None for a model
+    without one, or with two."""
+    layer = model.get_classifier()
+    if not isinstance(layer, nn.Linear):
+        return None
+    names, known = model.pretrained_cfg.get("label_names"), infer_imagenet_subset(model)
+    if not names and known is not None:
+        names = ImageNetInfo(known).label_names()
+    return Classifier(layer, tuple(names or ()))
 
 
 def _from_folder(reference: str, folder: Path) -> tuple[Any, str]:

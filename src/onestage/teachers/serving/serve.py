@@ -81,11 +81,11 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
         raise UserError(
             f"serving.mode: {mode.kind} keeps answers for one picture, but views.{mixed[0]} is a blend of two"
         )
-    beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also() or ask.space == "codes"})
+    beside = sorted({ask.encoder for ask in setting.asks if ask.also != Also() or ask.space in {"codes", "categories"}})
     if beside:
         raise UserError(
             f"serving.mode: {mode.kind} keeps rows alone, but this method also asks '{beside[0]}' for outputs of its "
-            "blocks, its attention or its codes; use mode: live"
+            "blocks, its attention, its codes or its categories; use mode: live"
         )
     if isinstance(mode, Stored):
         store = open_store(Path(mode.folder), setting)
