@@ -15,6 +15,7 @@ from onestage import pretraining, recipes
 from onestage.encoders import ClipText
 from onestage.encoders.clip import ClipTextEncoder
 from onestage.encoders.words import Tokenizer
+from onestage.engine.loader import batches
 from onestage.methods import METHODS
 from onestage.methods.distilled import UTA_TEXT
 from onestage.objective import Answers, Ask, Method
@@ -207,6 +208,17 @@ def test_two_steps_at_full_width_and_the_numbers_of_uta() -> None:
     done, still = steps(recipe, Answers((1, 77), 1024, 1024))
     assert done[0].losses.terms["align"].item() == pytest.approx(0.0, abs=0.05)
     assert still == []
+
+
+def test_texts_alone_cross_from_a_loading_process(tmp_path: Path) -> None:
+    """No view is cut for a method that sees none, and what crosses is what is made here."""
+    prepared = prepare(small("uta_text", data="scenes", teachers={"teacher": brief_teacher(tmp_path)}), None)
+    crossed = list(batches(prepared.batches, 0, 3, workers=1))
+    for step, batch in enumerate(crossed):
+        made = prepared.batches[step]
+        assert batch.views == made.views == {}
+        assert batch.words is not None and made.words is not None and batch.words.ids.equal(made.words.ids)
+        assert batch.noise["kept/text"].equal(made.noise["kept/text"])
 
 
 def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:
