@@ -45,7 +45,7 @@ def test_a_batch_arrives_as_it_left(row: str) -> None:
     batch = made(Scenes(), sized(row))[1]
     (found,) = batches(made(Scenes(), sized(row)), 1, 2, 1)
     assert same(batch, found) and found.copies == batch.copies
-    assert all(view.pixels.is_contiguous() and view.pixels.is_shared() for view in found.views.values())
+    assert all(view.pixels.is_contiguous() for view in found.views.values())
     assert len({view.pixels.untyped_storage().data_ptr() for view in found.views.values()}) == 1
     assert not found.number.is_shared()
 

@@ -22,6 +22,7 @@ from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
 from onestage.engine.buffers import Seen, Sent, Stack, received, sent
 from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
+from onestage.engine.lent import Lenders, Reused, Slots
 from onestage.engine.repeats import Repeats
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
@@ -83,6 +84,7 @@ class Batches(Dataset[Batch]):
             raise UserError("repeats: every view is drawn anew, of one source, so nothing of it can be kept or shared")
         self.decoder: Decoder = decoder
         self.planning, self.masks = planning or Fresh(), masks
+        self.memory, self.slots = Reused(), Slots()
         self.rank, self.share = rank, batch // world
         self.source, self.method, self.grids = source, method, grids
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
@@ -102,7 +104,7 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
         numbers = range(first, first + self.share)
-        stack, drawn = Stack(self.share), []
+        stack, drawn = Stack(self.share, (self.memory if get_worker_info() is None else self.slots).take), []
         for at in range(0, self.share, AT_ONCE):
             group = numbers[at : at + AT_ONCE]
             for number, begun in zip(group, [self._begun(number) for number in group], strict=True):
@@ -194,6 +196,8 @@ class Batches(Dataset[Batch]):
     def _cut(self, begun: Begun) -> Drawn:
         """The views of a sample. May raise `BadSample`."""
         views, plans = self.method.views, begun.plans
+        if not plans:  # of a method that learns from texts alone
+            return begun.rest
         rows = max(views[name].rows(plan) for name, plan in plans.items())
         pixels, scale = decode(begun.picture, self.decoder, min(plan.shrink for plan in plans.values()), rows)
         if scale != 1:
@@ -251,18 +255,19 @@ def batches(data: Batches, start: int, steps: int, workers: int) -> Generator[Ba
         prefetch_factor=4 if workers else None,
         worker_init_fn=_settle if workers else None,
     )
+    lenders = Lenders()
     for made in loader:
-        yield together(partial(_sound, made))
+        yield together(partial(_sound, made, lenders))
 
 
 def _as_it_is(made: Any) -> Any:
     return made
 
 
-def _sound(made: Batch | Sent | UserError) -> Batch:
+def _sound(made: Batch | Sent | UserError, lenders: Lenders) -> Batch:
     if isinstance(made, UserError):
         raise made
-    return received(made) if isinstance(made, Sent) else made
+    return received(made, lenders) if isinstance(made, Sent) else made
 
 
 @final
@@ -277,7 +282,8 @@ class _Told(Dataset["Batch | Sent | UserError"]):
             made = self.data[step]
         except UserError as error:
             return error
-        return made if get_worker_info() is None else sent(made)
+        worker = get_worker_info()
+        return made if worker is None else sent(made, self.data.slots, worker.id)
 
 
 def _settle(worker: int) -> None:

@@ -7,20 +7,31 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from onestage.engine.lent import Reused
+from onestage.layers.normalise import STATISTICS, Statistics
 from onestage.spec import UserError
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
+CACHED = 1 << 18
+"""Floats that are made at a time: they are still in the cache when they are divided."""
+_MEMORY = Reused()
 
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on its device, with pixels as floats in [0, 1]."""
+
+def on_device(batch: Batch, device: torch.device, statistics: Statistics = "none") -> Batch:
+    """A batch on its device, with pixels as floats in [0, 1].
+
+    Args:
+        statistics: what normalises them, for a network that does not do so itself, as ours do.
+    """
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
     views = {
-        name: View(move(view.pixels).float().div_(255), Geometry(*map(move, view.geometry)))
+        name: View(_floats(move(view.pixels), statistics), Geometry(*map(move, view.geometry)))
         for name, view in batch.views.items()
     }
     return Batch(
@@ -35,6 +46,26 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         {name: move(noise) for name, noise in batch.noise.items()},
         {name: Blended(*map(move, blend)) for name, blend in batch.blends.items()},
     )
+
+
+def _floats(pixels: UInt8[Tensor, "b c h w"], statistics: Statistics) -> Float[Tensor, "b c h w"]:
+    """Pixels as floats: on the CPU in memory that is used again, and a few pictures at a time."""
+    if pixels.device.type != "cpu":
+        return _normalised(pixels.float(), statistics)
+    made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape)
+    few = max(CACHED // pixels[0].numel(), 1)
+    for part, whole in zip(made.split(few), pixels.split(few), strict=True):
+        _normalised(part.copy_(whole), statistics)
+    return made
+
+
+def _normalised(pixels: Float[Tensor, "b c h w"], statistics: Statistics) -> Float[Tensor, "b c h w"]:
+    """Pixels from 0 to 255, changed in place to [0, 1] and normalised."""
+    pixels.div_(255)
+    if statistics == "none":
+        return pixels
+    mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in STATISTICS[statistics])
+    return pixels.sub_(mean).div_(std)
 
 
 def split(batch: Batch, pieces: int) -> list[Batch]:

@@ -72,10 +72,19 @@ class Method:
         """The names of the encoders in a role."""
         return [name for name, value in self.encoders.items() if isinstance(value, role)]
 
+    def reads_text_alone(self, term: Term) -> bool:
+        """Whether a term explains its target from a text and nothing else."""
+        return all(part.of == "text" for part in self.input_of(term).parts.values())
+
+    def words_by_words(self, term: Term) -> bool:
+        """Whether single words explain another encoder's rows of the same words."""
+        rows = isinstance(term.target, Encoded) and term.target.rows != "pooled"
+        return rows and term.y == "text" and self.reads_text_alone(term)
+
     @property
     def needs_texts(self) -> bool:
         """Whether samples must carry texts."""
-        return any(term.y == "text" for term in self.terms.values())
+        return any(term.y == "text" or self.reads_text_alone(term) for term in self.terms.values())
 
     @property
     def needs_labels(self) -> bool:
@@ -99,7 +108,8 @@ class Method:
         """The term whose predictor leads into the space that images and texts share, if there is one."""
         for name, term in self.terms.items():
             target = term.target
-            if isinstance(target, Encoded) and (term.y == "text" or self._frozen_joint(target)):
+            beside = term.y == "text" or self.reads_text_alone(term)
+            if isinstance(target, Encoded) and (beside or self._frozen_joint(target)):
                 return name
         return None
 
@@ -157,6 +167,7 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
         if (term.target.space == "codes") != (term.likelihood.kind == "categorical"):
             raise UserError(f"terms.{name}: target.space: codes and likelihood: categorical go together")
+        _check_words(method, name, term, term.target)
         alone = term.target.sees == "hidden"
         if alone and (isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
             raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
@@ -173,6 +184,23 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):
         raise UserError(f"terms.{name}: y: label and target: table go together")
+
+
+def _check_words(method: Method, name: str, term: Term, target: Encoded) -> None:
+    """An encoder's rows of words are explained by words, and a teacher gives them in the joint space."""
+    if term.y != "text":
+        return
+    if target.rows != "pooled" and not method.reads_text_alone(term):
+        raise UserError(
+            f"terms.{name}.target.rows: {target.rows} of a text are explained by an input of that text alone; "
+            "use rows: pooled"
+        )
+    plain = (target.space, target.blocks, target.fit) == ("joint", (), "exact")
+    if isinstance(method.encoders[target.encoder], Frozen) and not plain:
+        raise UserError(
+            f"terms.{name}.target: a teacher answers for words in the joint space, with its last rows; "
+            "leave space, blocks and fit out"
+        )
 
 
 def _pair(term: Term) -> tuple[PredictorSpec, LikelihoodSpec]:
