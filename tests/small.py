@@ -65,7 +65,7 @@ def image_for(method: Method, vit: Vit = VIT) -> Vit | Multiway:
 
 
 def looking(patch: int, width: int) -> Look:
-    """A frozen encoder with gradients for its images: a fixed map of each patch, and as its blocks bent copies of it."""
+    """A frozen encoder with gradients for its images: a fixed map of each patch, and blocks that bend it."""
 
     def look(pixels: Tensor, space: Space, also: Also) -> Tokens:
         patches = patchify(pixels, patch)

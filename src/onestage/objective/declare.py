@@ -5,7 +5,6 @@ A declaration is checked when it is made: names, what a predictor can reach, and
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import final
 
 from pydantic import Field
@@ -13,10 +12,10 @@ from pydantic import Field
 from onestage.encoders import Codes, Mlp, ProjectorSpec, Regressor
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
-from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
+from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained, check_drawn
 from onestage.predictors import Drawn, PredictorSpec
 from onestage.spec import UserError, spec, suggest
-from onestage.targets import Encoded, Pixels, Spelled, Table
+from onestage.targets import Encoded, Spelled, Table
 from onestage.views import Attentive, SomeWords, ViewSpec
 
 
@@ -45,7 +44,7 @@ class Method:
             _check_names(self, name, term)
             _check_reach(self, name, term)
             _check_match(self, name, term)
-            _check_drawn(self, name, term)
+            check_drawn(self.terms, name, self.named(Frozen))
             if regulariser(self, term) == "none":
                 raise UserError(
                     f"terms.{name}: the row would collapse. Its target comes from the trained encoder "
@@ -58,6 +57,8 @@ class Method:
                 raise UserError(f"encoders.{name}.of: '{role.of}' is not a trained encoder of this method")
         if self.balance is not None and self.balance.reference not in self.terms:
             raise UserError(f"balance.reference: there is no term '{self.balance.reference}'")
+        if self.balance is not None and any(isinstance(term.predictor, Drawn) for term in self.terms.values()):
+            raise UserError("balance: what a drawn picture costs pulls at the term that draws it; leave balance out")
 
     def input_of(self, term: Term) -> Input:
         """The input that a term explains its target from."""
@@ -251,27 +252,6 @@ def _check_match(method: Method, name: str, term: Term) -> None:
         )
     if asked.mix is not None or method.part_of(term).hide is not None:
         raise UserError(f"terms.{name}.match: nearest compares all rows, but input '{term.x}' hides or mixes some")
-
-
-def _check_drawn(method: Method, name: str, term: Term) -> None:
-    """A picture comes from an earlier term of all pixels as they are, and a frozen encoder sees it."""
-    predictor, target = term.predictor, term.target
-    if not isinstance(predictor, Drawn):
-        return
-    earlier = dict(takewhile(lambda item: item[0] != name, method.terms.items()))
-    of = earlier.get(predictor.of)
-    pixels = of.target if of is not None else None
-    if not (isinstance(pixels, Pixels) and (pixels.rows, pixels.norm) == ("all", "none")) or method.balance is not None:
-        raise UserError(
-            f"terms.{name}.predictor.of: '{predictor.of}' is no term before it with target: {{kind: pixels, rows: all, "
-            "norm: none}, in a method without balance"
-        )
-    seen = isinstance(target, Encoded) and target.encoder in method.named(Frozen) and target.space != "codes"
-    if not seen or (target.norm, target.fit) != ("none", "exact") or len(target.blocks) > 1 or term.projector:
-        raise UserError(
-            f"terms.{name}: predictor drawn explains rows of one block of a frozen encoder, as they are and without a "
-            "projector"
-        )
 
 
 def _check_reach(method: Method, name: str, term: Term) -> None:
