@@ -1,5 +1,7 @@
 # Every target makes the environment it needs: `make demo` works in a fresh clone.
 PYTHON ?= python3
+# Processes that test at the same time.
+JOBS ?= 2
 BIN := .venv/bin
 
 export PYTHONDONTWRITEBYTECODE := 1
@@ -22,8 +24,8 @@ install: .venv/.stamp ## make .venv with the tested versions
 demo: install ## pre-train and evaluate on the built-in scenes: no download, no GPU
 	@$(BIN)/python -m onestage.demo
 
-test: install ## the tests: offline, on the CPU, single-threaded
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+test: install ## the tests: offline, on the CPU, in JOBS single-threaded processes
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile
 
 check: install ## style, layers and types
 	@echo "check: ruff"

@@ -117,8 +117,10 @@ def teachers_page() -> str:
     return f"""{GENERATED}
 # Teachers
 
-A teacher is a frozen model by reference (`--teacher REF`); the same words name a model for `onestage evaluate`. In a
-terminal: `onestage ls teachers`. What transformers has needs `pip install 'onestage[hf]'`; so do the tokenizers of
+A teacher is a frozen model by reference (`--teacher REF`); the same words name a model for `onestage evaluate`, and
+what a run starts from (`--init REF`, or `--init image=REF,text=REF`): runs, UTA's released files, ViTs, EVA-02s and
+Swins of timm, CLIP of open_clip and transformers, EVA-CLIP; texts where their tower is CLIP's. In a terminal:
+`onestage ls teachers`. What transformers has needs `pip install 'onestage[hf]'`; so do the tokenizers of
 open_clip's SigLIP models.
 
 {table(("reference", "what it is"), forms)}

@@ -41,7 +41,7 @@ def _shallow(model: EncoderSpec, depth: int) -> EncoderSpec:
 
 def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
     """Two images of noise, with what the recipe hides."""
-    size = objective.encoder("student").size
+    size = objective.encoder(recipe.student).size
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
     draw = torch.Generator().manual_seed(2)
     sides = {name: view.size or size for name, view in recipe.method.views.items()}
@@ -83,7 +83,7 @@ def noise_teacher(answers: Answers) -> Answer:
             rows = torch.randn(2, count + 1, answers.categories, generator=torch.Generator().manual_seed(1))
         attention = torch.rand(2, count, generator=torch.Generator().manual_seed(4)).softmax(dim=1)
         layers = (Layer(rows[:, 1:], rows[:, 0]),) * ask.also.layers
-        geometry = batch.views[ask.view].geometry
+        geometry = batch.views[ask.view].geometry if ask.view in batch.views else None
         return Tokens(rows[:, 1:], rows[:, 0], place_of(cells), answers.grid, geometry, layers, (), attention)
 
     return answer

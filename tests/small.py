@@ -65,7 +65,7 @@ def image_for(method: Method, vit: Vit = VIT) -> Vit | Multiway:
 
 
 def looking(patch: int, width: int) -> Look:
-    """A frozen encoder with gradients for its images: a fixed map of each patch, and as its blocks bent copies of it."""
+    """A frozen encoder with gradients for its images: a fixed map of each patch, and blocks that bend it."""
 
     def look(pixels: Tensor, space: Space, also: Also) -> Tokens:
         patches = patchify(pixels, patch)
@@ -135,9 +135,15 @@ def small(row: str, **changes: Any) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def text_for(method: Method, tower: ClipText = TEXT) -> ClipText:
-    """The tower; where images are compared as they are, its rows are as wide as theirs."""
-    same = any(term.y == "text" and term.predictor.kind == "same" for term in method.terms.values())
+def text_for(method: Method, tower: ClipText = TEXT, raw: int = 32) -> ClipText:
+    """The tower; where images are compared as they are, its rows are as wide as theirs, a teacher's raw ones too."""
+    targets = [term.target for term in method.terms.values() if method.reads_text_alone(term)]
+    if any(isinstance(target, Encoded) and target.space == "raw" for target in targets):
+        return dataclasses.replace(tower, joint=raw)
+    same = any(
+        term.y == "text" and term.predictor.kind == "same" and not method.reads_text_alone(term)
+        for term in method.terms.values()
+    )
     return dataclasses.replace(tower, joint=VIT.width) if same else tower
 
 

@@ -64,7 +64,7 @@ def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: in
 def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     image = MULTIWAY if reads_pairs(method) else image_for(method, VIT)
-    models = {name: text_for(method, TEXT) if name == "text" else image for name in method.named(Trained)}
+    models = {name: text_for(method, TEXT, 40) if name == "text" else image for name in method.named(Trained)}
     teachers = {name: Answers(GRID, 24, 40, CODES, 3, looking(8, 40)) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 
@@ -74,6 +74,11 @@ def answers_for(method: Method) -> dict[Ask, Tokens]:
     answers = {}
     for ask in asks(method):
         width = 24 if ask.space == "joint" else 40
+        if ask.view == "text":
+            words = place_of(torch.arange(16).expand(B, -1), modality=1)
+            rows = torch.randn(B, 16, width, generator=generator)
+            answers[ask] = Tokens(rows, torch.randn(B, width, generator=generator), words, (1, 16), None)
+            continue
         rows, pooled = torch.randn(B, 36, width, generator=generator), torch.randn(B, width, generator=generator)
         if ask.space == "codes":
             rows = torch.randint(CODES, (B, 36, 1), generator=generator).float()

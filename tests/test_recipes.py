@@ -11,6 +11,7 @@ from torch import nn
 
 from full_width import shallow, steps, student_of
 from onestage import recipes
+from onestage.encoders import ClipText
 from onestage.engine.optimiser import Optimisers
 from onestage.methods import METHODS
 from onestage.objective import Answers, Frozen, Objective, Trained
@@ -81,10 +82,11 @@ ALL = [*PAPER, *(f"{row}_tiny{budget}" for row in METHODS for budget in ("", ":s
 
 def answers(recipe: Recipe) -> dict[str, Answers]:
     """What a teacher on the student's grid answers with."""
-    grid = recipe.models["student"].build(frozenset()).grid
-    return {
-        name: Answers(grid, JOINT.get(recipe.method.name, 16), 768, 8192, 10) for name in recipe.method.named(Frozen)
-    }
+    student = recipe.models[recipe.student]
+    text = isinstance(student, ClipText)
+    joint, raw = (student.joint, student.joint) if text else (JOINT.get(recipe.method.name, 16), 768)
+    grid = student.build(frozenset()).grid
+    return {name: Answers(grid, joint, raw, 8192, 10) for name in recipe.method.named(Frozen)}
 
 
 def count(module: nn.Module) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from full_width import steps
 from onestage.encoders import ClipText, Vit
-from onestage.objective import Objective
+from onestage.objective import Answers, Objective
 from onestage.recipes import recipe
 from onestage.recipes.contrastive import CONTRASTIVE_ROWS
 
@@ -18,6 +20,8 @@ SHEETS = {
     "flip_b16": (65536, 1.024e-3, (0.9, 0.95), 0.2, 12.8e9),
     "flip_l16": (65536, 1.024e-3, (0.9, 0.95), 0.2, 12.8e9),
     "flip_b16_unmasked": (65536, 1.024e-5, (0.9, 0.95), 0.2, 128e6),
+    "lit_b16": (16384, 1e-3, (0.9, 0.999), 0.01, 983e6),
+    "lit_l16": (16384, 1e-3, (0.9, 0.999), 0.01, 983e6),
 }
 """Batch, learning rate, betas, decay, pairs seen."""
 
@@ -40,6 +44,13 @@ def test_every_recipe_has_a_sheet() -> None:
 def test_two_steps_at_full_width(name: str) -> None:
     done, still = steps(recipe(name))
     assert len(done) == 2
+    assert still == []
+
+
+def test_two_steps_of_lit_at_full_width() -> None:
+    """Two pairs that no text is told apart by yet; nothing but the text tower and the temperature is trained."""
+    done, still = steps(recipe("lit_b16"), Answers((14, 14), 768, 768))
+    assert done[0].losses.total.item() == pytest.approx(math.log(2), abs=0.5)
     assert still == []
 
 

@@ -30,7 +30,7 @@ class Pretrain(Verb):
     teacher: str | None = None
     """the frozen teacher, where the method has one: a run, open_clip:..., timm:... or hf:... (onestage ls teachers)"""
     init: str | None = None
-    """a run whose weights the encoders start from"""
+    """a model whose weights the encoders start from, by the words of --teacher; or image=REF,text=REF"""
     steps: int | None = None
     """length of the run in steps, in place of the recipe's own"""
     seeds: str | None = None

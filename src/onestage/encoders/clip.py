@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, final
 
+import torch
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from onestage.encoders.vit import visible_cells
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.layers.slots import KeepCells
-from onestage.ops import place_of
+from onestage.ops import gather_rows, place_of, shown
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
 from onestage.types import POOLED, Grid, Piece, Tokens
@@ -108,18 +109,30 @@ class ClipText:
     kind: Literal["clip_text"] = "clip_text"
 
     def build(self, modes: frozenset[str]) -> ClipTextEncoder:
-        """The encoder; `modes` concern images only."""
-        return ClipTextEncoder(self)
+        """The encoder. As an input it gives a row for every word, as a target one for the text: its pooled row.
+
+        Raises:
+            UserError: when an input of it hides words in a way that the tower has no place for.
+        """
+        if "replace" in modes:
+            raise UserError("CLIP's text tower has no place for mask tokens: use mode: drop, or a multiway encoder")
+        if "drop" in modes and (self.attention, self.pool) != ("earlier", "end"):
+            raise UserError(
+                f"a text tower of attention: {self.attention} and pool: {self.pool} reads what stands behind a text's "
+                "end, so its words cannot be dropped: use attention: earlier and pool: end"
+            )
+        return ClipTextEncoder(self, every=bool(modes))
 
 
 @final
 class ClipTextEncoder(Encoder):
-    """One row per text: the projected state of its end token."""
+    """The projected state of a text's end token, or of each of its words."""
 
-    def __init__(self, wanted: ClipText) -> None:
+    def __init__(self, wanted: ClipText, every: bool = False) -> None:
         super().__init__()
         self.width, self.size = wanted.joint, 0
-        self.grid: Grid = (1, 1)
+        self.every = every
+        self.grid: Grid = (1, wanted.context if every else 1)
         self.tower = TextTransformer(
             context_length=wanted.context,
             vocab_size=wanted.vocabulary,
@@ -136,9 +149,32 @@ class ClipTextEncoder(Encoder):
     def forward(self, parts: dict[str, Piece]) -> Tokens:
         (piece,) = parts.values()
         assert piece.words is not None, "a text encoder is given words"
+        if self.every:
+            return self.words(piece)
         pooled = self.tower(piece.words.ids)
         place = place_of(piece.words.ids.new_full((pooled.shape[0], 1), POOLED), modality=1)
         return Tokens(pooled.unsqueeze(1), pooled, place, self.grid, None)
+
+    def words(self, piece: Piece) -> Tokens:
+        """The row of every place that the piece shows, in the joint space; the pooled row is that of the end.
+
+        Words keep their positions, as the patches of an image do. A text that has fewer words than are shown of the
+        longest is filled up with places behind its end, which no word of it sees.
+        """
+        assert piece.words is not None, "a text encoder is given words"
+        ids, tower = piece.words.ids, self.tower
+        context = ids.shape[1]
+        cells = torch.arange(context, device=ids.device).expand_as(ids)
+        rows = tower.token_embedding(ids) + tower.positional_embedding[:context]
+        if piece.mode == "drop" and piece.hidden is not None:
+            cells = shown(piece.hidden, context - piece.hides)
+            ids, rows = ids.gather(1, cells), gather_rows(rows, cells)
+        seen: Tensor | None = tower.attn_mask
+        count = rows.shape[1]
+        rows = tower.transformer(rows, attn_mask=None if seen is None else seen[:count, :count])
+        rows = tower.ln_final(rows) @ tower.text_projection
+        pooled = rows[:, -1] if tower.pool_type == "last" else gather_rows(rows, ids.argmax(1, keepdim=True))[:, 0]
+        return Tokens(rows, pooled, place_of(cells, modality=1), (1, context), None)
 
     def last_norm(self) -> nn.Module | None:
         """None: outputs of its blocks are not given."""

@@ -21,7 +21,8 @@ POSITIONS = ("pos_embed", "positional_embedding")
 
 
 def resample(name: str, given: Tensor, wanted: torch.Size, grid: Grid) -> Tensor | None:
-    """A weight of an image encoder brought to another shape; None where only learning can do that.
+    """A weight of an encoder brought to another shape; None where only learning can do that. Words of a shorter context
+    keep their positions.
 
     Args:
         name: its name in the encoder.
@@ -30,6 +31,8 @@ def resample(name: str, given: Tensor, wanted: torch.Size, grid: Grid) -> Tensor
     """
     if name.endswith(KERNELS) and given.shape[:2] == wanted[:2]:
         return kernel(given, (wanted[-2], wanted[-1]))
+    if name.endswith(POSITIONS) and grid[0] == 1:
+        return given[: wanted[0]] if given.shape[1:] == wanted[1:] and len(given) > wanted[0] else None
     if name.endswith(POSITIONS) and given.shape[-1] == wanted[-1]:
         return positions(given, grid, wanted[-2] - grid[0] * grid[1])
     return None

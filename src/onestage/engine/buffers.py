@@ -42,7 +42,7 @@ class Stack:
 
     def put(self, place: int, views: Mapping[str, Seen]) -> None:
         """The views of the next sample, whose place in the batch is `place`."""
-        if not self._pixels:
+        if place == 0:
             self._make(views)
         for name, (pixels, box, flip) in views.items():
             # Views lie channels last; numpy turns small pictures twice as fast as torch does.

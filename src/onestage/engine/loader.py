@@ -196,6 +196,8 @@ class Batches(Dataset[Batch]):
     def _cut(self, begun: Begun) -> Drawn:
         """The views of a sample. May raise `BadSample`."""
         views, plans = self.method.views, begun.plans
+        if not plans:  # of a method that learns from texts alone
+            return begun.rest
         rows = max(views[name].rows(plan) for name, plan in plans.items())
         pixels, scale = decode(begun.picture, self.decoder, min(plan.shrink for plan in plans.values()), rows)
         if scale != 1:

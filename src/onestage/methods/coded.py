@@ -38,8 +38,8 @@ PECO = dataclasses.replace(
 
 PECO_VQ = Method(
     name="peco_vq",
-    cite="PeCo's tokenizer, arXiv:2111.12710 sec. 3.2 (codes from which pictures are drawn that a frozen self-supervised "
-    "ViT finds like the true ones)",
+    cite="PeCo's tokenizer, arXiv:2111.12710 sec. 3.2 (codes from which pictures are drawn that a frozen "
+    "self-supervised ViT finds like the true ones)",
     encoders={"student": Trained(), "teacher": Frozen()},
     views={"view1": Crop(scale=(0.08, 1.0))},
     inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},

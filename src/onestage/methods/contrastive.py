@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onestage.likelihood import Boltzmann, LikelihoodSpec, Sigmoid
-from onestage.objective import Input, Method, Part, Term, Trained
+from onestage.objective import Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Linear, Same
 from onestage.predictors import PredictorSpec as Predictor
 from onestage.targets import Encoded
@@ -51,4 +51,22 @@ FLIP = contrastive(
     inputs={"image": Input(encoder="student", parts={"image": Part(of="view1", hide=Random(ratio=0.5), mode="drop")})},
 )
 
-ROWS = (CLIP, SIGLIP, FLIP)
+LIT = Method(
+    name="lit",
+    cite="LiT, arXiv:2111.07991 sec. 3 (a locked image tower without a head, and a text tower as wide as it)",
+    encoders={"text": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(scale=(0.9, 1.0), flip=0.0)},
+    inputs={"text": Input(encoder="text", parts={"text": Part(of="text")})},
+    terms={
+        "pair": Term(
+            x="text",
+            y="view1",
+            target=Encoded(encoder="teacher", rows="pooled", space="raw"),
+            predictor=Same(),
+            likelihood=Boltzmann(over="batch", temperature=0.1),
+        )
+    },
+)
+"""CLIP with input and target exchanged: a text explains its image. The temperature starts where the code's does."""
+
+ROWS = (CLIP, SIGLIP, FLIP, LIT)

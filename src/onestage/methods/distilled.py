@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from onestage.likelihood import Gaussian
 from onestage.objective import Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Linear, Quantised
+from onestage.predictors import Linear, Quantised, Same
 from onestage.targets import Encoded
-from onestage.views import BlockReversed, Crop
+from onestage.views import BlockReversed, Crop, SomeWords
 
 FD = Method(
     name="fd",
@@ -72,6 +72,26 @@ UTA_MIM = Method(
     },
 )
 
+UTA_TEXT = Method(
+    name="uta_text",
+    cite="UTA of a text encoder, arXiv:2405.19009 sec. 5 (words are hidden at random, the others explain their rows)",
+    encoders={"text": Trained(), "teacher": Frozen()},
+    views={},
+    inputs={"kept": Input(encoder="text", parts={"text": Part(of="text", hide=SomeWords(ratio=0.4), mode="drop")})},
+    terms={
+        "align": Term(
+            x="kept",
+            y="text",
+            target=Encoded(encoder="teacher", rows="kept"),
+            predictor=Same(),
+            likelihood=Gaussian(form="cosine"),
+        )
+    },
+)
+"""The end of a text, which is its pooled row, is one of its words and is never hidden, so it counts as one row; so does
+the start. The paper says no more than that hiding is random and its numbers are those of images: 0.4 is ViT-B's ratio.
+"""
+
 VQ_KD = Method(
     name="vqkd",
     cite="VQ-KD, the tokenizer of BEiT v2, arXiv:2208.06366 sec. 3.1 (patches alone, 1 - cos and the commitment)",
@@ -89,4 +109,4 @@ VQ_KD = Method(
     },
 )
 
-ROWS = (FD, UTA, UTA_MIM, VQ_KD)
+ROWS = (FD, UTA, UTA_MIM, UTA_TEXT, VQ_KD)

@@ -105,6 +105,8 @@ def target_grid(
     term = method.terms[name]
     if not isinstance(term.target, Encoded) or term.target.rows == "pooled" or term.target.fit == "resample":
         return student.grid
+    if method.words_by_words(term):
+        return student.grid  # both read the same words
     encoder = term.target.encoder
     grid = built[encoder].grid if encoder in built else teachers[encoder].grid
     if grid != student.grid:

@@ -5,7 +5,6 @@ A declaration is checked when it is made: names, what a predictor can reach, and
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import final
 
 from pydantic import Field
@@ -13,10 +12,10 @@ from pydantic import Field
 from onestage.encoders import Codes, Mlp, ProjectorSpec, Regressor
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
-from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
+from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained, check_drawn
 from onestage.predictors import Drawn, PredictorSpec
 from onestage.spec import UserError, spec, suggest
-from onestage.targets import Encoded, Pixels, Spelled, Table
+from onestage.targets import Encoded, Spelled, Table
 from onestage.views import Attentive, SomeWords, ViewSpec
 
 
@@ -45,7 +44,7 @@ class Method:
             _check_names(self, name, term)
             _check_reach(self, name, term)
             _check_match(self, name, term)
-            _check_drawn(self, name, term)
+            check_drawn(self.terms, name, self.named(Frozen))
             if regulariser(self, term) == "none":
                 raise UserError(
                     f"terms.{name}: the row would collapse. Its target comes from the trained encoder "
@@ -58,6 +57,8 @@ class Method:
                 raise UserError(f"encoders.{name}.of: '{role.of}' is not a trained encoder of this method")
         if self.balance is not None and self.balance.reference not in self.terms:
             raise UserError(f"balance.reference: there is no term '{self.balance.reference}'")
+        if self.balance is not None and any(isinstance(term.predictor, Drawn) for term in self.terms.values()):
+            raise UserError("balance: what a drawn picture costs pulls at the term that draws it; leave balance out")
 
     def input_of(self, term: Term) -> Input:
         """The input that a term explains its target from."""
@@ -72,10 +73,19 @@ class Method:
         """The names of the encoders in a role."""
         return [name for name, value in self.encoders.items() if isinstance(value, role)]
 
+    def reads_text_alone(self, term: Term) -> bool:
+        """Whether a term explains its target from a text and nothing else."""
+        return all(part.of == "text" for part in self.input_of(term).parts.values())
+
+    def words_by_words(self, term: Term) -> bool:
+        """Whether single words explain another encoder's rows of the same words."""
+        rows = isinstance(term.target, Encoded) and term.target.rows != "pooled"
+        return rows and term.y == "text" and self.reads_text_alone(term)
+
     @property
     def needs_texts(self) -> bool:
         """Whether samples must carry texts."""
-        return any(term.y == "text" for term in self.terms.values())
+        return any(term.y == "text" or self.reads_text_alone(term) for term in self.terms.values())
 
     @property
     def needs_labels(self) -> bool:
@@ -99,7 +109,8 @@ class Method:
         """The term whose predictor leads into the space that images and texts share, if there is one."""
         for name, term in self.terms.items():
             target = term.target
-            if isinstance(target, Encoded) and (term.y == "text" or self._frozen_joint(target)):
+            beside = term.y == "text" or self.reads_text_alone(term)
+            if isinstance(target, Encoded) and (beside or self._frozen_joint(target)):
                 return name
         return None
 
@@ -157,6 +168,7 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         known(f"terms.{name}.target.encoder", term.target.encoder, list(method.encoders))
         if (term.target.space == "codes") != (term.likelihood.kind == "categorical"):
             raise UserError(f"terms.{name}: target.space: codes and likelihood: categorical go together")
+        _check_words(method, name, term, term.target)
         alone = term.target.sees == "hidden"
         if alone and (isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
             raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
@@ -173,6 +185,23 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):
         raise UserError(f"terms.{name}: y: label and target: table go together")
+
+
+def _check_words(method: Method, name: str, term: Term, target: Encoded) -> None:
+    """An encoder's rows of words are explained by words, and a teacher gives them in the joint space."""
+    if term.y != "text":
+        return
+    if target.rows != "pooled" and not method.reads_text_alone(term):
+        raise UserError(
+            f"terms.{name}.target.rows: {target.rows} of a text are explained by an input of that text alone; "
+            "use rows: pooled"
+        )
+    plain = (target.space, target.blocks, target.fit) == ("joint", (), "exact")
+    if isinstance(method.encoders[target.encoder], Frozen) and not plain:
+        raise UserError(
+            f"terms.{name}.target: a teacher answers for words in the joint space, with its last rows; "
+            "leave space, blocks and fit out"
+        )
 
 
 def _pair(term: Term) -> tuple[PredictorSpec, LikelihoodSpec]:
@@ -223,27 +252,6 @@ def _check_match(method: Method, name: str, term: Term) -> None:
         )
     if asked.mix is not None or method.part_of(term).hide is not None:
         raise UserError(f"terms.{name}.match: nearest compares all rows, but input '{term.x}' hides or mixes some")
-
-
-def _check_drawn(method: Method, name: str, term: Term) -> None:
-    """A picture comes from an earlier term of all pixels as they are, and a frozen encoder sees it."""
-    predictor, target = term.predictor, term.target
-    if not isinstance(predictor, Drawn):
-        return
-    earlier = dict(takewhile(lambda item: item[0] != name, method.terms.items()))
-    of = earlier.get(predictor.of)
-    pixels = of.target if of is not None else None
-    if not (isinstance(pixels, Pixels) and (pixels.rows, pixels.norm) == ("all", "none")) or method.balance is not None:
-        raise UserError(
-            f"terms.{name}.predictor.of: '{predictor.of}' is no term before it with target: {{kind: pixels, rows: all, "
-            "norm: none}, in a method without balance"
-        )
-    seen = isinstance(target, Encoded) and target.encoder in method.named(Frozen) and target.space != "codes"
-    if not seen or (target.norm, target.fit) != ("none", "exact") or len(target.blocks) > 1 or term.projector:
-        raise UserError(
-            f"terms.{name}: predictor drawn explains rows of one block of a frozen encoder, as they are and without a "
-            "projector"
-        )
 
 
 def _check_reach(method: Method, name: str, term: Term) -> None:

@@ -56,7 +56,10 @@ def pieces_of(method: Method, name: str, batch: Batch, encoder: Encoder) -> dict
     depth = depth_read(method, name)
     for key, part in asked.parts.items():
         if part.of == "text":
-            pieces[key] = Piece(None, batch.words, hidden=batch.hidden.get(f"{name}/{key}"), mode=part.mode)
+            assert batch.words is not None, "the loader checks that texts are there"
+            line = (1, batch.words.ids.shape[1])
+            hides = 0 if part.hide is None else part.hide.count(line)
+            pieces[key] = Piece(None, batch.words, batch.hidden.get(f"{name}/{key}"), hides, part.mode)
         elif part.hide is None:
             pieces[key] = Piece(view=batch.views[part.of], layers=depth)
         else:

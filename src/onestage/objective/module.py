@@ -29,7 +29,7 @@ from onestage.objective.match import nearest
 from onestage.objective.monitor import watched
 from onestage.objective.own import hidden_cells, own_tokens
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.objective.words import numbers, only_hidden
+from onestage.objective.words import identity, numbers, only_hidden, only_words
 from onestage.predictors import Drawn
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, PixelsTarget, Spelled, Table, wanted_cells
@@ -112,10 +112,12 @@ class Objective(nn.Module):
                 tokens = self.taps.tap(name, projected[_rows_of(term)])
             wanted = self._wanted(term, batch, tokens, source)
             explained = self._matched(term, wanted, own_tokens(self.method, term, batch, encoded[key]), made)
-            target = self.target(name)(source, explained, _identity(term, batch))
+            target = self.target(name)(source, explained, identity(self.method, term, batch))
             target = blended(target, term, self.method, batch)
             if isinstance(term.target, Spelled):
                 target = only_hidden(target, wanted, hidden_cells(self.method, term, batch, tokens.grid)[0])
+            elif self.method.words_by_words(term) and batch.words is not None:
+                target = only_words(target, wanted, batch.words)
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)
@@ -244,7 +246,9 @@ class Objective(nn.Module):
         with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
             if (name, shown, "") not in made:
                 encoder = self.encoder(name)
-                piece = explained_piece(self.method, name, term, batch, hidden_cells(self.method, term, batch, encoder.grid))
+                piece = explained_piece(
+                    self.method, name, term, batch, hidden_cells(self.method, term, batch, encoder.grid)
+                )
                 made[name, shown, ""] = encoder({"target": piece})
             if through not in made:
                 made[through] = self.projectors.explained(term, made[name, shown, ""])
@@ -282,9 +286,3 @@ def _role(method: Method, name: str) -> Ema:
     role = method.encoders[name]
     assert isinstance(role, Ema)
     return role
-
-
-def _identity(term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
-    if term.y == "label":
-        return batch.label
-    return batch.words.text_id if term.y == "text" and batch.words is not None else None

@@ -86,6 +86,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "deit_distilled": ("test_the_row_is_timms_token_distillation", "test_both_heads_are_averaged"),
     "fd": ("test_fd_explains_whitened_rows_with_the_class_token",),
     "mae": ("test_decoder_of_mae_has_its_parameters",),
+    "lit": ("test_lit_equals_loops",),
     "maskalign": ("test_maskalign_is_twice_smooth_l1_of_whitened_blocks_a_fifth_each",),
     "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
@@ -94,6 +95,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "uta": (
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",
         "test_uta_student_flops_follow_the_kept_tokens",
+    ),
+    "uta_text": (
+        "test_uta_of_texts_equals_loops",
+        "test_dropping_words_equals_a_text_of_the_others_at_their_places",
     ),
     "vqkd": ("test_codes_move_as_the_slow_formula_says", "test_dead_codes_are_revived"),
 }

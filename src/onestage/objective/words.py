@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from onestage.objective.declare import Input, Method
+from onestage.objective.declare import Input, Method, Term
 from onestage.ops import place_of
 from onestage.roles import HideText
-from onestage.types import Batch, Target, Tokens, Wanted, Words
+from onestage.types import POOLED, Batch, Target, Tokens, Wanted, Words
 
 
 def numbers(words: Words) -> Tokens:
@@ -18,6 +18,14 @@ def numbers(words: Words) -> Tokens:
     places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     rows = ids.unsqueeze(-1).float()
     return Tokens(rows, torch.zeros_like(rows[:, 0]), place_of(places, modality=1), (1, ids.shape[1]), None)
+
+
+def identity(method: Method, term: Term, batch: Batch) -> Int[Tensor, " b"] | None:
+    """What targets are alike by: their label, or the text that is explained or explains."""
+    if term.y == "label":
+        return batch.label
+    of_text = term.y == "text" or method.reads_text_alone(term)
+    return batch.words.text_id if of_text and batch.words is not None else None
 
 
 def own_part(asked: Input, part: str, tokens: Tokens, words: Words | None) -> Tokens:
@@ -39,6 +47,13 @@ def hide_words(method: Method, batch: Batch) -> dict[str, Bool[Tensor, "b t"]]:
         for key, part in asked.parts.items()
         if isinstance(part.hide, HideText) and batch.words is not None
     }
+
+
+def only_words(target: Target, wanted: Wanted, words: Words) -> Target:
+    """Rows of places behind a text's end, which no word stands in, weigh nothing."""
+    real = words.ids.gather(1, wanted.cell.clamp_min(0)) != 0
+    weight = (real | (wanted.cell == POOLED)).float()
+    return target._replace(weight=weight if target.weight is None else weight * target.weight)
 
 
 def only_hidden(target: Target, wanted: Wanted, hidden: Bool[Tensor, "b t"] | None) -> Target:

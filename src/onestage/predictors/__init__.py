@@ -20,7 +20,8 @@ from onestage.predictors.same import Same, SamePredictor
 OfBlocks = Aligned | Block
 """Predictors that read outputs of single blocks; `of` says of how many of the last."""
 PredictorSpec = Annotated[
-    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same | Latent | Drawn, Discriminator("kind")
+    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same | Latent | Drawn,
+    Discriminator("kind"),
 ]
 
 __all__ = [

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 from onestage.encoders import ClipText
+from onestage.encoders.clip import ClipTextEncoder
 from onestage.likelihood.tempered import Tempered
 from onestage.objective import Ema, Frozen
+from onestage.predictors import Quantised, QuantisedPredictor
 from onestage.pretraining.directory import licences
 from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe
-from onestage.predictors import Quantised, QuantisedPredictor
 from onestage.spec import UserError
 from onestage.targets import Encoded, Table
 from onestage.targets.table import TableTarget
+from onestage.teachers import (
+    AnyTeacher,
+    BundleSpec,
+    LibraryTeacher,
+    RunTeacher,
+    TextSide,
+    image_side,
+    save_images,
+    with_texts,
+    write_bundle,
+)
 from onestage.teachers.bundle import BookSide
-from onestage.teachers import BundleSpec, RunTeacher, TextSide, write_bundle
 from onestage.teachers.category import BothHeads, CategorySide, TableHead, TaughtHead, TaughtSide, Through
 from onestage.teachers.text import ClipWords, TextTower
 
 
 class Described(NamedTuple):
-    """What a run's model is, the text tower that it copies from its teacher, and why there is none."""
+    """What a run's model is, the text tower that it copies from its teacher, and why there is none; and the teacher
+    whose images it reads, where it trains a text tower alone."""
 
     bundle: BundleSpec
     copied: TextTower | None
     lack: str
+    beside: AnyTeacher | None = None
 
 
 def save_bundle(prepared: Prepared, run: Path, say: Say = print) -> None:
@@ -36,12 +50,18 @@ def save_bundle(prepared: Prepared, run: Path, say: Say = print) -> None:
     if found.lack:
         say(f"this run will have no texts (no zero-shot, no retrieval): {found.lack}")
     write_bundle(run, found.bundle, found.copied, prepared.source.classes if found.bundle.category else ())
+    if isinstance(found.beside, RunTeacher):
+        save_images(run, found.beside, found.bundle)
+    elif found.beside is not None:
+        say(f"images will be read by {found.beside.reference}, which is not copied into the run")
 
 
 def describe(prepared: Prepared) -> Described:
     """The bundle of a run as it is to be written."""
     recipe, method = prepared.recipe, prepared.recipe.method
     term = method.joint
+    if term is not None and isinstance(recipe.models[recipe.student], ClipText):
+        return _of_texts(prepared, term)
     side, copied, lack = _text(prepared, term)
     averages = [name for name, role in method.encoders.items() if isinstance(role, Ema) and role.of == recipe.student]
     bundle = BundleSpec(
@@ -60,16 +80,37 @@ def describe(prepared: Prepared) -> Described:
     return Described(bundle, copied, lack)
 
 
-def live(prepared: Prepared) -> RunTeacher:
+def _of_texts(prepared: Prepared, term: str) -> Described:
+    """The bundle of a run that trains a text tower beside its teacher's images."""
+    recipe = prepared.recipe
+    found, model = recipe.method.terms[term], recipe.models[recipe.student]
+    assert isinstance(found.target, Encoded) and isinstance(model, ClipText), "texts explain an encoder's rows"
+    teacher = prepared.teachers[found.target.encoder]
+    learned = found.likelihood.kind == "boltzmann"
+    side = TextSide(
+        encoder=model,
+        trained_as=recipe.student,
+        scale_of=term if learned else None,
+        scale=teacher.scale,
+        templates=recipe.templates or teacher.templates,
+    )
+    bundle = dataclasses.replace(image_side(teacher, found.target.space), text=side)
+    return Described(bundle, None, "", teacher)
+
+
+def live(prepared: Prepared) -> RunTeacher | LibraryTeacher:
     """The model as it is now, to be watched while it trains; its encoder must be in evaluation mode."""
-    bundle, text, _ = describe(prepared)
+    bundle, text, _, beside = describe(prepared)
     objective = prepared.objective
-    head = objective.predictor(bundle.head_of) if bundle.head_of else None
     side = bundle.text
     if side is not None and side.trained_as is not None:
-        assert isinstance(side.encoder, ClipText), "a run trains CLIP's text tower"
-        text = ClipWords(side.encoder, objective.encoder(side.trained_as))
+        encoder = objective.encoder(side.trained_as)
+        assert isinstance(side.encoder, ClipText) and isinstance(encoder, ClipTextEncoder), "the one that a run trains"
+        text = ClipWords(side.encoder, encoder)
     scale = side.scale if side is not None else 1.0
+    if beside is not None and text is not None:
+        return with_texts(beside, bundle, text, scale)
+    head = objective.predictor(bundle.head_of) if bundle.head_of else None
     categories = _live_categories(prepared, bundle.category) if bundle.category else None
     projector = None if bundle.through is None else objective.projectors.named(bundle.through.name)
     book = objective.predictor(bundle.book.term) if bundle.book else None

@@ -16,14 +16,14 @@ from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
 from onestage.engine.pieces import on_device
 from onestage.objective import asks
-from onestage.pretraining.initialise import initialise_from
+from onestage.pretraining.initialise import initialise_from, starts_of
 from onestage.pretraining.prepare import Prepared, open_data, prepare
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import watching
 from onestage.roles import BadSample, Sample, Source
 from onestage.spec import UserError
 from onestage.targets import Encoded
-from onestage.teachers import read_stored
+from onestage.teachers import LibraryImage, read_stored
 from onestage.types import Losses
 
 SAMPLES = 64
@@ -90,8 +90,9 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
     if bare:
         yield f"captions: {bare} of {len(looked)} samples have none; they would be replaced by others"
     method = recipe.method
-    read = {method.part_of(term).of for term in method.terms.values() if term.y == "text"} & method.views.keys()
-    for name in sorted(read):  # a view that no text is read with may change as it likes
+    read = {method.part_of(term).of for term in method.terms.values() if term.y == "text"}
+    read |= {term.y for term in method.terms.values() if method.reads_text_alone(term)}
+    for name in sorted(read & method.views.keys()):  # a view that no text is read with may change as it likes
         lies = sorted(method.views[name].alters - source.keeps_captions)
         if lies:
             yield (
@@ -127,13 +128,17 @@ def _learning_rate(recipe: Recipe) -> Iterator[str]:
 def _normalisation_of_start(recipe: Recipe) -> Iterator[str]:
     if recipe.init is None:
         return
-    given = read_stored(recipe.init)[0].bundle.encoder
+    reference = starts_of(recipe.init).get("image")
     wanted = recipe.models.get(recipe.student)
-    if isinstance(given, (Vit, ClipImage)) and isinstance(wanted, (Vit, ClipImage)):
-        if given.normalise != wanted.normalise:
+    if reference is None or not isinstance(wanted, (Vit, ClipImage)):
+        return
+    given = read_stored(reference)[0].bundle.encoder
+    if isinstance(given, (Vit, ClipImage, LibraryImage)):
+        theirs = given.statistics if isinstance(given, LibraryImage) else given.normalise
+        if theirs != wanted.normalise:
             yield (
-                f"models.{recipe.student}.normalise: {wanted.normalise}, but the weights of {recipe.init} learned from "
-                f"pixels normalised by {given.normalise}"
+                f"models.{recipe.student}.normalise: {wanted.normalise}, but the weights of {reference} learned from "
+                f"pixels normalised by {'statistics of their own' if theirs == 'own' else theirs}"
             )
 
 
@@ -141,16 +146,9 @@ def _start(prepared: Prepared) -> Iterator[str]:
     if prepared.recipe.init is None:
         return
     try:
-        matched = initialise_from(prepared.objective, prepared.recipe, prepared.recipe.init)
+        initialise_from(prepared.objective, prepared.recipe, prepared.recipe.init)
     except UserError as error:
         yield str(error)
-        return
-    if matched.missing:
-        total = len(matched.loaded) + len(matched.missing)
-        yield (
-            f"--init {prepared.recipe.init}: the weights match only in part, {len(matched.loaded)} of {total} tensors; "
-            f"not in it: {', '.join(matched.missing[:3])}"
-        )
 
 
 def _teachers(prepared: Prepared) -> Iterator[str]:

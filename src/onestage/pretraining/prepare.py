@@ -25,6 +25,7 @@ from onestage.roles import Source
 from onestage.spec import UserError
 from onestage.teachers import FORMS, AnyTeacher, load
 from onestage.teachers.serving import Served, Server, Setting, check_masks, serve
+from onestage.teachers.text import reader
 
 ANSWERS = "answers"
 """Of a run's directory: what is kept of its teachers' answers while it trains."""
@@ -150,7 +151,10 @@ def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]
         )
     teachers = {name: load(reference, device) for name, reference in recipe.teachers.items()}
     for ask in asks(recipe.method):
-        teachers[ask.encoder].width(ask.space)  # says so where it lacks that space
+        teacher = teachers[ask.encoder]
+        teacher.width(ask.space)  # says so where it lacks that space
+        if ask.view == "text":
+            reader(teacher.reference, teacher.text_tower(), _context(recipe))
     return teachers
 
 
@@ -158,10 +162,15 @@ def _tokenizer(recipe: Recipe):  # noqa: ANN202
     """Texts to words for the method's text encoder; None where it needs no texts, and then none is read."""
     if not recipe.method.needs_texts:
         return None
+    return Tokenizer(_context(recipe)).words
+
+
+def _context(recipe: Recipe) -> int:
+    """How many words of a text are read."""
     texts = [model for model in recipe.models.values() if isinstance(model, (ClipText, Multiway))]
     if not texts:
         raise UserError(f"{recipe.name}: method {recipe.method.name} reads texts, but models has no text encoder")
-    return Tokenizer(texts[0].context).words
+    return texts[0].context
 
 
 def default_workers() -> int:

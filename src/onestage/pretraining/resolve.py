@@ -11,7 +11,7 @@ from onestage.objective import Answers, Method, asks
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source, Teacher
 from onestage.spec import UserError
-from onestage.targets import Table
+from onestage.targets import Encoded, Table
 from onestage.teachers import LibraryTeacher, RunTeacher
 from onestage.views import ViewSpec
 
@@ -20,14 +20,16 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
     """The same recipe with every size explicit.
 
     An image encoder without a size gets the one whose grid is its teacher's, else its architecture's own; a view
-    without a size gets that of the encoder which sees it, or which explains it. Sizes that were set stay.
+    without a size gets that of the encoder which sees it, or which explains it, or of the teacher which alone sees it.
+    Sizes that were set stay. A text tower whose rows are compared with a teacher's as they are is as wide as these.
 
     Raises:
         UserError: for a size that patches do not fill, or a view of another size than the encoder which sees it.
     """
     follow = next((teacher.grid[0] for teacher in teachers.values()), None)
     models = {name: _sized(name, model, follow) for name, model in recipe.models.items()}
-    method = dataclasses.replace(recipe.method, views=_views(recipe.method, models))
+    models |= _as_wide(recipe.method, models, teachers)
+    method = dataclasses.replace(recipe.method, views=_views(recipe.method, models, teachers))
     return dataclasses.replace(recipe, models=models, method=method)
 
 
@@ -92,7 +94,20 @@ def _sized(name: str, model: EncoderSpec, grid: int | None) -> EncoderSpec:
     return model
 
 
-def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec]:
+def _as_wide(method: Method, models: dict[str, EncoderSpec], teachers: dict[str, Teacher]) -> dict[str, EncoderSpec]:
+    """The text towers whose own rows are guesses of a teacher's."""
+    wide: dict[str, EncoderSpec] = {}
+    for term in method.terms.values():
+        name, target = method.input_of(term).encoder, term.target
+        model = models.get(name)
+        if not isinstance(model, ClipText) or not isinstance(target, Encoded) or target.encoder not in teachers:
+            continue
+        if term.predictor.kind == "same":
+            wide[name] = dataclasses.replace(model, joint=teachers[target.encoder].width(target.space))
+    return wide
+
+
+def _views(method: Method, models: dict[str, EncoderSpec], teachers: dict[str, Teacher]) -> dict[str, ViewSpec]:
     views = dict(method.views)
     for view, encoder in _seen_by(method):
         model = models.get(encoder)
@@ -102,6 +117,11 @@ def _views(method: Method, models: dict[str, EncoderSpec]) -> dict[str, ViewSpec
             _check_size(method, view, encoder, model)
             continue
         views[view] = dataclasses.replace(views[view], size=model.size)
+    for term in method.terms.values():
+        target, view = term.target, views.get(term.y)
+        if isinstance(target, Encoded) and view is not None and view.size is None:
+            teacher = teachers.get(target.encoder)
+            views[term.y] = dataclasses.replace(view, size=224 if teacher is None else teacher.size)
     return views
 
 

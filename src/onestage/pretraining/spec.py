@@ -69,7 +69,7 @@ class Recipe:
     serving: Serving = Serving()
     """How they answer: live, replayed for some epochs, or from a store."""
     init: str | None = None
-    """A run whose weights the encoders start from."""
+    """A model whose weights the encoders start from; or `image=REF,text=REF`, or one of these."""
     repeats: Positive = 1
     """How often each sample stands in a batch, every time with views of its own (repeated augmentation,
     arXiv:1901.09335); a pass over the data then takes so many epochs."""

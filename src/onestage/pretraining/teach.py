@@ -38,6 +38,8 @@ def teach(recipe: Recipe, views: int, out: Path, codec: Codec, shard_mb: float, 
     teachers = load_teachers(recipe, device)
     resolved = resolve(recipe, dict(teachers))
     setting = setting_of(resolved, teachers, len(source), device)
+    if not setting.seen:
+        raise UserError(f"teach: method {recipe.method.name} asks its teacher for words alone, which are not stored")
     manifest = _manifest(setting, source, views, codec, shard_mb, out)
     workers = default_workers() if recipe.workers is None else recipe.workers
     share_cores(workers)

@@ -14,7 +14,7 @@ from onestage.pretraining.loop import Watched
 from onestage.pretraining.prepare import Prepared
 from onestage.pretraining.spec import Recipe, Task
 from onestage.pretraining.validation import can_be_validated, validation_loss
-from onestage.teachers import RunTeacher
+from onestage.roles import Teacher
 
 
 def watched(prepared: Prepared, say: Say) -> Watched:
@@ -50,7 +50,7 @@ def watching(task: Task) -> Callable[[Prepared], dict[str, float]]:
     return evaluate
 
 
-def _evaluator(task: Task, recipe: Recipe, model: RunTeacher) -> ZeroShot | Knn | Classify:
+def _evaluator(task: Task, recipe: Recipe, model: Teacher) -> ZeroShot | Knn | Classify:
     if task == "zero-shot":
         return ZeroShot(limit=recipe.watch.samples, templates=model.templates or None)
     if task == "classify":

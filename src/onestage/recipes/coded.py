@@ -41,8 +41,8 @@ def beit_l16() -> Recipe:
 def peco_b16() -> Recipe:
     """PeCo with ViT-B/16 (arXiv:2111.12710).
 
-    Data: ImageNet-1K. Command: as beit_b16 with --teacher runs/peco_vq_b16. Expected: 84.5 % top-1 after fine-tuning with
-    its own perceptual code book, which is not published. Assumed: everything else as BEiT.
+    Data: ImageNet-1K. Command: as beit_b16 with --teacher runs/peco_vq_b16. Expected: 84.5 % top-1 after fine-tuning
+    with its own perceptual code book, which is not published. Assumed: everything else as BEiT.
     """
     return _recipe("peco_b16", PECO, "vit_base_patch16_224", layer_scale=0.1)
 

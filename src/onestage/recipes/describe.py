@@ -123,7 +123,7 @@ def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
     method = recipe.method
     with torch.device("meta"):
         for name in method.named(Trained):
-            encoder = recipe.models[name].build(frozenset())
+            encoder = recipe.models[name].build(_modes(recipe, name))
             used = {term.projector for term in method.terms.values() if method.input_of(term).encoder == name}
             projectors = [one.build(encoder.width).eval() for key, one in method.projectors.items() if key in used]
             count = sum(parameter.numel() for part in (encoder, *projectors) for parameter in part.parameters())
@@ -139,14 +139,25 @@ def encoder_rows(recipe: Recipe) -> list[tuple[str, ...]]:
     return rows
 
 
+def _modes(recipe: Recipe, name: str) -> frozenset[str]:
+    """What decides which rows an encoder gives: a text tower gives those of its words where it reads an input."""
+    if not isinstance(recipe.models[name], ClipText):
+        return frozenset()
+    asked = [one for one in recipe.method.inputs.values() if one.encoder == name]
+    return frozenset(part.mode for one in asked for part in one.parts.values())
+
+
 def _piece(recipe: Recipe, name: str, key: str | None, grid: tuple[int, int], size: int) -> dict[str, Piece]:
     """A sample as the encoder sees it in an input: with what that drops."""
     model = recipe.models[name]
+    part = next(iter(recipe.method.inputs[key].parts.values())) if key is not None else None
     if isinstance(model, ClipText):
         words = Words(torch.zeros(1, model.context, dtype=torch.long), torch.zeros(1, dtype=torch.long))
-        return {"text": Piece(None, words=words)}
+        if part is None or part.hide is None:
+            return {"text": Piece(None, words=words)}
+        hidden = torch.zeros(1, model.context, dtype=torch.bool)
+        return {"text": Piece(None, words, hidden, part.hide.count((1, model.context)), "drop")}
     geometry = Geometry(torch.zeros(1, 4), torch.zeros(1, dtype=torch.bool))
-    part = next(iter(recipe.method.inputs[key].parts.values())) if key is not None else None
     side = size if part is None or part.of not in recipe.method.views else recipe.method.views[part.of].size or size
     view = View(torch.zeros(1, 3, side, side), geometry)
     layers = depth_read(recipe.method, key) if key is not None else 0

@@ -19,7 +19,7 @@ from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.objective.crops import fewer, is_local
 from onestage.predictors import MLP, Decoder, Latent, PredictorSpec, Prompting, Quantised, Relative, Same
 from onestage.pretraining import Recipe, Watch
-from onestage.views import Colour, Crop, Random
+from onestage.views import Colour, Crop, Random, SomeWords
 
 Budget = Literal["smoke", "demo"]
 
@@ -83,7 +83,8 @@ def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
 def _watch(method: Method, every: int) -> Watch:
     """The loss, and what can be judged without training anything: a joint space by zero-shot, learned categories by
     themselves."""
-    hide = Random(ratio=0.5) if _explains_what_it_shows(method) else None
+    half = SomeWords(ratio=0.5) if _reads_texts_alone(method) else Random(ratio=0.5)
+    hide = half if _explains_what_it_shows(method) else None
     if method.joint:
         return Watch(every=every, hide=hide)
     return Watch(every=every, tasks=("classify",) if method.needs_labels else ())
@@ -94,9 +95,16 @@ def _explains_what_it_shows(method: Method) -> bool:
     return all(term.target.rows in {"kept", "kept+cls"} for term in method.terms.values())
 
 
+def _reads_texts_alone(method: Method) -> bool:
+    """Whether a text tower is trained and nothing else."""
+    return all(method.reads_text_alone(term) for term in method.terms.values())
+
+
 def _groups(method: Method) -> dict[str, Group]:
-    """Image encoders learn at 2e-3; a text tower four times slower and without decay."""
+    """Image encoders learn at 2e-3; a text tower four times slower and without decay, but where it learns alone."""
     image = Group(lr=2e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05, clip=1.0)
+    if _reads_texts_alone(method):
+        return {"text": image}
     text = dataclasses.replace(image, lr=5e-4, weight_decay=0.0, match=("encoders.text.*",))
     return {"text": text, "image": image} if "text" in method.encoders else {"image": image}
 
@@ -117,7 +125,10 @@ def _gentle(method: Method, with_texts: bool) -> Method:
 
 def _model(method: Method, name: str) -> EncoderSpec:
     if name == "text":
-        bare = any(term.y == "text" and isinstance(term.predictor, Same) for term in method.terms.values())
+        bare = any(
+            term.y == "text" and isinstance(term.predictor, Same) and not method.reads_text_alone(term)
+            for term in method.terms.values()
+        )
         return dataclasses.replace(TEXT, joint=VIT.width) if bare else TEXT
     if any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values()):
         return MULTIWAY

@@ -17,12 +17,13 @@ import torch
 
 from onestage.roles import Teacher
 from onestage.spec import UserError
-from onestage.teachers.bundle import BundleSpec, TextSide, read_bundle, write_bundle
+from onestage.teachers.bundle import BundleSpec, LibraryImage, TextSide, read_bundle, write_bundle
 from onestage.teachers.dalle import DalleTeacher, load_dalle
 from onestage.teachers.forms import COLUMNS, FORMS, REFERENCES, TABLE
+from onestage.teachers.images import image_side, save_images, with_texts
 from onestage.teachers.library import LibraryTeacher
 from onestage.teachers.line import Line, line_between
-from onestage.teachers.run import RunTeacher, load_run, model_of
+from onestage.teachers.run import RunTeacher, load_run, model_of, text_of
 from onestage.teachers.stored import Stored, image_weights, parse_run, stored_run, text_weights, under
 
 AnyTeacher = RunTeacher | LibraryTeacher | DalleTeacher
@@ -55,7 +56,11 @@ def load(reference: str, device: torch.device | None = None) -> AnyTeacher:
     if reference.startswith("dalle:"):
         return load_dalle(reference, device)
     run, step, which = parse_run(reference)
-    return load_run(run, step, which, None, device)
+    stored = stored_run(run, step)
+    image, side = stored.bundle.encoder, stored.bundle.text
+    if isinstance(image, LibraryImage) and side is not None:
+        return with_texts(load(image.reference, device), stored.bundle, *text_of(stored, side, device))
+    return model_of(reference, stored, which, None, device)
 
 
 def load_random(reference: str, seed: int, device: torch.device | None = None) -> RunTeacher:
@@ -70,12 +75,19 @@ def read_stored(reference: str) -> tuple[Stored, str]:
     """A model in our own layout, to start from, and which of its encoders is meant: `student` or `ema`.
 
     Raises:
-        UserError: when it is neither a run nor a released checkpoint that is read as one.
+        UserError: when it leads nowhere, or none of our encoders is made like it.
     """
     if reference.startswith("uta:"):
         from onestage.teachers.released_uta import stored_uta
 
         return stored_uta(reference), "student"
+    if reference.startswith(NO_RUNS):
+        from onestage.teachers.start import stored_library
+
+        found = load(reference)
+        if not isinstance(found, LibraryTeacher):
+            raise UserError(f"{reference}: a tokenizer is no model that a run can start from")
+        return stored_library(found), "student"
     run, step, which = parse_run(reference)
     return stored_run(run, step), which
 
@@ -89,12 +101,14 @@ __all__ = [
     "AnyTeacher",
     "BundleSpec",
     "DalleTeacher",
+    "LibraryImage",
     "LibraryTeacher",
     "Line",
     "RunTeacher",
     "Stored",
     "Teacher",
     "TextSide",
+    "image_side",
     "image_weights",
     "line_between",
     "load",
@@ -103,7 +117,9 @@ __all__ = [
     "parse_run",
     "read_bundle",
     "read_stored",
+    "save_images",
     "text_weights",
     "under",
+    "with_texts",
     "write_bundle",
 ]

@@ -1,6 +1,7 @@
 """The bundle of a run: what turns its checkpoints into a model that stands alone, with a text tower where it has one.
 
 bundle/bundle.yaml        how to build the image encoder, its head into the joint space, and the text tower
+bundle/image.safetensors  the image side of the teacher, where the run trained a text tower beside it alone
 bundle/text.safetensors   the text tower of the teacher, where the run did not train one itself and it is CLIP's
 bundle/text/              the same where it is another one: in its own library's files, with its tokenizer
 bundle/classes.json       the names of its categories, where it learned some
@@ -10,18 +11,38 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import final
+from typing import Annotated, Literal, final
 
 import torch
+from pydantic import Discriminator
 from torch import Tensor
 
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipText, EncoderSpec
 from onestage.predictors import PredictorSpec, Quantised
+from onestage.roles import Space
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
 from onestage.storage import read_safetensors, write_atomic
 from onestage.teachers.category import CategorySide, Through
 from onestage.teachers.text import WEIGHTS, TextSpec, TextTower, clip_words
+
+IMAGES = "image.safetensors"
+
+
+@final
+@spec
+class LibraryImage:
+    """An image tower of another library, which is loaded from where it is published."""
+
+    reference: str
+    space: Space = "joint"
+    """Which of its rows texts are compared with."""
+    statistics: str = "own"
+    """Name of the statistics that its pixels are normalised by, or `own`."""
+    kind: Literal["library_image"] = "library_image"
+
+
+ImageSpec = Annotated[EncoderSpec | LibraryImage, Discriminator("kind")]
 
 
 @final
@@ -55,7 +76,7 @@ class BookSide:
 class BundleSpec:
     """How to rebuild a run's model from a checkpoint."""
 
-    encoder: EncoderSpec
+    encoder: ImageSpec
     name: str
     """The image encoder's name among the run's encoders."""
     average: str | None = None

@@ -47,6 +47,7 @@ class LibraryTeacher(Teacher):
         self.reference, self.licence, self.scale = reference, licence, scale
         self.tower = tower.requires_grad_(False).eval().to(device)
         self.grid, self.size = tower.grid, pixels.size
+        self.pixels, self.device = pixels, device
         self.interpolation: Interpolation = pixels.interpolation
         self.mean = torch.tensor(pixels.mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(pixels.std, device=device).view(1, 3, 1, 1)
@@ -101,6 +102,14 @@ class LibraryTeacher(Teacher):
         if tower is None:
             raise UserError(f"{self.reference}: it has no text tower, so texts cannot be compared with images")
         return tower.embed(texts)
+
+    def beside(
+        self, tower: Tower, read_texts: Callable[[], TextTower], scale: float, templates: tuple[str, ...]
+    ) -> LibraryTeacher:
+        """The same pixels read by this tower, beside other texts."""
+        made = LibraryTeacher(self.reference, tower, self.pixels, read_texts, scale, self.licence, self.device)
+        made.templates = templates
+        return made
 
     def text_tower(self) -> TextTower | None:
         """Its text tower, opened when first asked for, as a run copies it.

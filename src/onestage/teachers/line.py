@@ -17,7 +17,7 @@ from torch import Tensor
 
 from onestage.encoders import ClipText
 from onestage.spec import UserError, to_plain
-from onestage.teachers.bundle import BundleSpec, read_names
+from onestage.teachers.bundle import BundleSpec, LibraryImage, read_names
 from onestage.teachers.category import CategorySide, Through
 from onestage.teachers.stored import Stored, image_weights, text_weights, under
 from onestage.teachers.text import FOLDER
@@ -144,6 +144,9 @@ def _through(name: str, own: Through | None) -> Through | None:
 
 def _same_encoder(a: BundleSpec, b: BundleSpec, said: str) -> None:
     """Raise UserError unless images are read by one architecture, and texts too, and heads are built alike."""
+    for given in (a.encoder, b.encoder):
+        if isinstance(given, LibraryImage):
+            raise UserError(f"{said}: images are read by {given.reference}, which a run does not hold")
     one, two = to_plain(a.encoder), to_plain(b.encoder)
     given = {key for key in one if two.get(key) is not None and one[key] is not None} | {"kind"}
     differing = [f"{key} {one[key]} and {two[key]}" for key in one if key in given - TRAINING and one[key] != two[key]]

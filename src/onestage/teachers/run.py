@@ -15,7 +15,7 @@ from onestage.encoders.vit import VitEncoder
 from onestage.predictors import QuantisedPredictor
 from onestage.roles import ALONE, CategoryHead, Encoder, Predictor, Projector, Space, Teacher
 from onestage.spec import UserError
-from onestage.teachers.bundle import BundleSpec, TextSide, open_text, read_names
+from onestage.teachers.bundle import BundleSpec, LibraryImage, TextSide, open_text, read_names
 from onestage.teachers.category import build_head, fill_head, scored
 from onestage.teachers.resize import to_size, whole
 from onestage.teachers.spaces import no_categories, no_codes
@@ -50,7 +50,8 @@ class RunTeacher(Teacher):
         self.has_text = text is not None
         self.has_joint = bundle.joint is not None
         self.templates = bundle.text.templates if bundle.text else ()
-        self.statistics = "own" if isinstance(bundle.encoder, ClipText) else bundle.encoder.normalise
+        made = bundle.encoder
+        self.statistics = "own" if isinstance(made, (ClipText, LibraryImage)) else made.normalise
 
     def parts(self) -> tuple[nn.Module, ...]:
         found = (self.encoder, self.projector, self.head, *(self._text.parts() if self._text else ()), self.categories)
@@ -132,6 +133,8 @@ def load_run(run: Path, step: str | None, which: str, seed: int | None, device: 
 def model_of(reference: str, stored: Stored, which: str, seed: int | None, device: torch.device) -> RunTeacher:
     """A model in our own layout; the arguments are those of `load_run`."""
     folder, bundle, weights = stored
+    if isinstance(bundle.encoder, LibraryImage):
+        raise UserError(f"{reference}: its images are read by {bundle.encoder.reference}, which is none of our towers")
     if which == "ema" and bundle.average is None:
         raise UserError(f"{reference}:ema: this run keeps no average of its encoder; use {folder}:student")
     with torch.random.fork_rng(devices=[]):
@@ -161,7 +164,7 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
             _fill(book, under(weights, f"predictors.{bundle.book.term}."))
         if categories is not None and bundle.category is not None:
             fill_head(categories, bundle.category, weights)
-    text, scale = _text(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
+    text, scale = text_of(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
     return RunTeacher(
         reference,
         bundle,
@@ -175,7 +178,7 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
     )
 
 
-def _text(stored: Stored, side: TextSide, device: torch.device) -> tuple[TextTower, float]:
+def text_of(stored: Stored, side: TextSide, device: torch.device) -> tuple[TextTower, float]:
     """The text tower of a model and the scale of its logits."""
     own = None
     if side.trained_as is not None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from onestage.encoders import ClipText
 from onestage.spec import UserError
 from onestage.storage import load_checkpoint, read_safetensors
-from onestage.teachers.bundle import BundleSpec, read_bundle
+from onestage.teachers.bundle import IMAGES, BundleSpec, read_bundle
 from onestage.teachers.forms import FORMS
 from onestage.teachers.text import WEIGHTS
 
@@ -32,7 +32,9 @@ def stored_run(run: Path, step: str | None) -> Stored:
     Raises:
         UserError: when the run holds no such checkpoint.
     """
-    return Stored(run, read_bundle(run), load_checkpoint(run, step).tensors["model"])
+    bundle, weights = read_bundle(run), load_checkpoint(run, step).tensors["model"]
+    copied = run / "bundle" / IMAGES
+    return Stored(run, bundle, weights | read_safetensors(copied) if copied.is_file() else weights)
 
 
 def parse_run(reference: str) -> tuple[Path, str | None, str]:

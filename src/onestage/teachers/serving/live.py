@@ -10,23 +10,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from onestage.objective import Ask
-from onestage.roles import Space, Teacher
+from onestage.roles import Space
+from onestage.teachers import AnyTeacher
 from onestage.teachers.serving.spec import Serving
-from onestage.types import Also, Layer, Place, Tokens
+from onestage.teachers.text import reader
+from onestage.types import Also, Layer, Place, Tokens, Words
 
 Forward = Callable[[Float[Tensor, "b c h w"], Space, Also], Tokens]
 
 
 @final
 class Portions:
-    """Frozen teachers that answer for images.
+    """Frozen teachers that answer for images and for words.
 
     Args:
         precision: of a step; the recipe may have another one for teachers.
     """
 
-    def __init__(self, teachers: Mapping[str, Teacher], serving: Serving, precision: str, device: torch.device) -> None:
-        self.device, self.most = device, serving.micro_batch
+    def __init__(
+        self, teachers: Mapping[str, AnyTeacher], serving: Serving, precision: str, device: torch.device
+    ) -> None:
+        self.teachers, self.device, self.most = teachers, device, serving.micro_batch
         self.bf16 = (serving.precision or precision) == "bf16"
         self.compiled = serving.compile == "auto" and device.type == "cuda"
         self._forward: dict[str, Forward] = {
@@ -40,6 +44,21 @@ class Portions:
         most = self.most or pixels.shape[0]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             made = [self._portion(ask, portion, most) for portion in pixels.split(most)]
+        return made[0] if len(made) == 1 else _joined(made)
+
+    @torch.no_grad()
+    def words(self, ask: Ask, words: Words) -> Tokens:
+        """A row for every word, of words on the device.
+
+        Raises:
+            UserError: when the teacher does not read these words.
+        """
+        teacher = self.teachers[ask.encoder]
+        tower = reader(teacher.reference, teacher.text_tower(), words.ids.shape[1])
+        most = self.most or words.ids.shape[0]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            portions = zip(words.ids.split(most), words.text_id.split(most), strict=True)
+            made = [tower.words(Words(*portion)) for portion in portions]
         return made[0] if len(made) == 1 else _joined(made)
 
     def _portion(self, ask: Ask, pixels: Float[Tensor, "b c h w"], most: int) -> Tokens:

@@ -44,10 +44,11 @@ class Setting(NamedTuple):
         return frozenset(ask.view for ask in self.asks if ask.view in self.views)
 
     def answered(self) -> dict[Ask, Answered]:
-        """The shape of every answer."""
+        """The shape of every answer for a picture."""
         return {
             ask: Answered(self.teachers[ask.encoder].grid, self.teachers[ask.encoder].width(ask.space))
             for ask in self.asks
+            if ask.view in self.views
         }
 
 
@@ -72,8 +73,9 @@ def serve(serving: Serving, setting: Setting, place: Path | None) -> Served:
     mode = serving.mode
     if isinstance(mode, Live):
         return Served(Fresh(), live)
-    if not setting.asks:
-        raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers, but this method has no teacher")
+    if not setting.seen:
+        lack = "asks its teacher for words alone; use mode: live" if setting.asks else "has no teacher"
+        raise UserError(f"serving.mode: {mode.kind} keeps answers of teachers for pictures, but this method {lack}")
     mixed = sorted(name for name in setting.seen if "blend" in setting.views[name].alters)
     if mixed:
         raise UserError(

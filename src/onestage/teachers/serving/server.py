@@ -20,7 +20,7 @@ from onestage.teachers.serving.codec import Answered, Codec, decode, encode
 from onestage.teachers.serving.live import Portions, each
 from onestage.teachers.serving.ring import Ring
 from onestage.teachers.serving.store import Store
-from onestage.types import Batch, Mark, Tokens
+from onestage.types import Batch, Mark, Tokens, Words
 
 
 class Server(ABC):
@@ -28,6 +28,9 @@ class Server(ABC):
 
     def __call__(self, ask: Ask, batch: Batch) -> Tokens:
         """A frozen teacher's tokens, one answer for each sample, on the batch's device."""
+        if ask.view == "text":
+            assert batch.words is not None, "the loader checks that texts are there"
+            return self.told(ask, batch.words)
         view = batch.views[ask.view]
         once = self.answer(ask, view.pixels[:: batch.copies], batch)
         spread = once if batch.copies == 1 else each(once, lambda tensor: tensor.repeat_interleave(batch.copies, 0))
@@ -36,6 +39,10 @@ class Server(ABC):
     @abstractmethod
     def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
         """Tokens of every view, each once."""
+
+    @abstractmethod
+    def told(self, ask: Ask, words: Words) -> Tokens:
+        """Tokens of every text. What is kept are answers for pictures: words are cheap, and answered afresh."""
 
     @abstractmethod
     def open(self) -> None:
@@ -59,6 +66,9 @@ class LiveServer(Server):
 
     def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
         return self.teachers.tokens(ask, pixels)
+
+    def told(self, ask: Ask, words: Words) -> Tokens:
+        return self.teachers.words(ask, words)
 
     def open(self) -> None:
         pass
@@ -101,6 +111,9 @@ class ReplayServer(Server):
         self.asked += len(found)
         self.made += int(missing.sum())
         return tokens_of(records.to(pixels.device, non_blocking=True), shape, self.codec)
+
+    def told(self, ask: Ask, words: Words) -> Tokens:
+        return self.teachers.words(ask, words)
 
     def open(self) -> None:
         for ask in self.answered:
@@ -151,6 +164,9 @@ class StoreServer(Server):
         number, shape = self.questions[ask]
         records = self.store.records(number, marks(ask, batch.marks, batch.copies), ask.view)
         return tokens_of(records.to(pixels.device, non_blocking=True), shape, self.store.manifest.codec)
+
+    def told(self, ask: Ask, words: Words) -> Tokens:
+        return self.teachers.words(ask, words)
 
     def open(self) -> None:
         pass
