@@ -78,11 +78,11 @@ class ViewMaker(ABC):
 
 
 class Hide(ABC):
-    """Which cells of a grid an input withholds; always the same number of them for one grid."""
+    """Which cells of a grid an input withholds: always the same number of them for one grid, where they are dropped."""
 
     @abstractmethod
     def count(self, grid: Grid) -> int:
-        """How many cells are hidden."""
+        """How many cells are hidden, at most."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, grid: Grid) -> np.ndarray:

@@ -16,7 +16,7 @@ from onestage.objective import EncoderRole as Role
 from onestage.objective.crops import local_inputs, local_views, pairs
 from onestage.predictors import Same
 from onestage.targets import Encoded
-from onestage.views import Colour, Crop, Random
+from onestage.views import Colour, Crop, Random, Sampled
 from onestage.views import ViewSpec as View
 
 GLOBALS = ("view1", "view2")
@@ -57,8 +57,7 @@ def ibot(count: int, split: float) -> Method:
     inputs = _MASKED | local_inputs(count)
     return Method(
         name="ibot",
-        cite="iBOT, arXiv:2111.07832 sec. 3 (0.3 of the cells of each global crop are hidden, where the paper draws a "
-        "share from [0.1, 0.5] for every other image)",
+        cite="iBOT, arXiv:2111.07832 sec. 3 (every other global crop hides a share of its cells from [0.1, 0.5])",
         encoders=_ENCODERS,
         views=two_and_locals(count, split),
         inputs=inputs,
@@ -68,13 +67,15 @@ def ibot(count: int, split: float) -> Method:
     )
 
 
+_EVERY_OTHER = Sampled(low=0.1, high=0.5, none=0.5, form="blocks", weigh="images")
 _MASKED = {
-    name: Input(encoder="student", parts={"image": Part(of=view, hide=Random(ratio=0.3), mode="replace")})
+    name: Input(encoder="student", parts={"image": Part(of=view, hide=_EVERY_OTHER, mode="replace")})
     for name, view in (("one", "view1"), ("two", "view2"))
 }
 _PATCH = dataclasses.replace(
-    _CODES, y="view1", target=Encoded(encoder="average", rows="hidden", space="raw"), weight=0.5
+    _CODES, y="view1", target=Encoded(encoder="average", rows="hidden", space="raw"), weight=0.25
 )
+"""Its code's mean is over all images, also those that hide nothing: half of it, and half for each view."""
 
 _ANCHOR = Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2, blur=0.5)
 _ANCHORED = Crop(scale=(0.3, 1.0), colour=_ANCHOR)

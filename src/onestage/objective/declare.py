@@ -16,7 +16,7 @@ from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term
 from onestage.predictors import Drawn, PredictorSpec
 from onestage.spec import UserError, spec, suggest
 from onestage.targets import Encoded, Spelled, Table
-from onestage.views import Attentive, SomeWords, ViewSpec
+from onestage.views import Attentive, Sampled, SomeWords, ViewSpec
 
 
 @final
@@ -154,6 +154,8 @@ def _check_names(method: Method, name: str, term: Term) -> None:
             raise UserError(f"inputs.{key}.parts.{part}.hide: words is how a text hides, and no other view")
         if isinstance(value.hide, Attentive):
             known(f"inputs.{key}.parts.{part}.hide.by", value.hide.by, method.named(Frozen))
+        if isinstance(value.hide, Sampled) and value.mode == "drop":
+            raise UserError(f"inputs.{key}.parts.{part}: sampled hides as many cells as it draws; use mode: replace")
         if (value.hide is None) != (value.mode == "full"):
             raise UserError(f"inputs.{key}.parts.{part}: hide and mode go together (drop or replace with a hide)")
     if asked.mix is not None and (
@@ -170,7 +172,8 @@ def _check_names(method: Method, name: str, term: Term) -> None:
             raise UserError(f"terms.{name}: target.space: codes and likelihood: categorical go together")
         _check_words(method, name, term, term.target)
         alone = term.target.sees == "hidden"
-        if alone and (isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
+        varies = isinstance(method.part_of(term).hide, Sampled)
+        if alone and (varies or isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
             raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
     elif (term.likelihood.kind == "categorical") != isinstance(term.target, Spelled):
         raise UserError(
@@ -260,6 +263,8 @@ def _check_reach(method: Method, name: str, term: Term) -> None:
     rows = "pooled" if isinstance(term.target, Table) else term.target.rows
     if part.hide is None and asked.mix is None and rows == "hidden":
         raise UserError(f"terms.{name}.target.rows: hidden, but input '{term.x}' hides nothing")
+    if isinstance(part.hide, Sampled) and rows.startswith("kept"):
+        raise UserError(f"terms.{name}.target.rows: {rows}, but as many cells stay as sampled draws; use hidden or all")
     missing = part.mode == "drop" or asked.mix is not None
     if term.projector is not None and isinstance(method.projectors.get(term.projector), Regressor):
         if part.mode != "drop" or rows != "hidden" or term.predictor.reaches != "rows":

@@ -27,9 +27,9 @@ from onestage.objective.hide import chosen
 from onestage.objective.left_out import blended, drop_terms, given, without_missing
 from onestage.objective.match import nearest
 from onestage.objective.monitor import watched
-from onestage.objective.own import hidden_cells, own_tokens
+from onestage.objective.own import counted, hidden_cells, own_tokens
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.objective.words import identity, numbers, only_hidden, only_words
+from onestage.objective.words import identity, numbers
 from onestage.predictors import Drawn
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
 from onestage.targets import Encoded, OfPixels, PixelsTarget, Spelled, Table, wanted_cells
@@ -114,10 +114,7 @@ class Objective(nn.Module):
             explained = self._matched(term, wanted, own_tokens(self.method, term, batch, encoded[key]), made)
             target = self.target(name)(source, explained, identity(self.method, term, batch))
             target = blended(target, term, self.method, batch)
-            if isinstance(term.target, Spelled):
-                target = only_hidden(target, wanted, hidden_cells(self.method, term, batch, tokens.grid)[0])
-            elif self.method.words_by_words(term) and batch.words is not None:
-                target = only_words(target, wanted, batch.words)
+            target = counted(self.method, term, batch, tokens.grid, wanted, target)
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
             predictor = self.predictor(name)
             guesses[name] = predictor(tokens, wanted)

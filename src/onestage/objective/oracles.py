@@ -16,6 +16,7 @@ PARTS: dict[str, str] = {
     "hide random": "test_random_hides_every_cell_alike",
     "hide block": "test_block_wise_agrees_with_the_slow_formula",
     "hide block_reversed": "test_block_reversed_is_flat_where_block_is_not",
+    "hide sampled": "test_shares_are_those_of_the_range",
     "hide units": "test_every_unit_is_as_likely",
     "hide words": "test_a_share_of_the_words_is_hidden",
     "hide attentive": "test_cells_stay_as_often_as_drawing_one_after_another_keeps_them",

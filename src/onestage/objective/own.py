@@ -1,4 +1,4 @@
-"""What a term sees of its input, and what the input hides of its view."""
+"""What a term sees of its input, what the input hides of its view, and which of the rows there are count."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from torch import Tensor
 
 from onestage.objective.declare import Method, Term
 from onestage.objective.mix import hidden_of, own
-from onestage.objective.words import own_part
-from onestage.types import Batch, Grid, Tokens
+from onestage.objective.words import only_hidden, only_words, own_part
+from onestage.targets import Spelled, Table
+from onestage.types import Batch, Grid, Target, Tokens, Wanted
+from onestage.views import Sampled
 
 
 def own_tokens(method: Method, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
@@ -29,3 +31,18 @@ def hidden_cells(method: Method, term: Term, batch: Batch, grid: Grid) -> tuple[
     first = part or next(iter(asked.parts))
     shown = asked.parts[first].hide
     return batch.hidden.get(f"{key}/{first}"), 0 if shown is None else shown.count(grid)
+
+
+def counted(method: Method, term: Term, batch: Batch, grid: Grid, wanted: Wanted, target: Target) -> Target:
+    """A target whose rows weigh nothing where they only fill up: shapes are those of the most that can be hidden."""
+    hidden, hide = hidden_cells(method, term, batch, grid)[0], method.part_of(term).hide
+    if isinstance(term.target, Spelled):
+        return only_hidden(target, wanted, hidden)
+    if method.words_by_words(term) and batch.words is not None:
+        return only_words(target, wanted, batch.words)
+    if not isinstance(hide, Sampled) or isinstance(term.target, Table) or term.target.rows != "hidden":
+        return target
+    found = only_hidden(target, wanted, hidden)
+    if hide.weigh == "cells" or hidden is None or found.weight is None:
+        return found
+    return found._replace(weight=found.weight / hidden.sum(dim=1, keepdim=True).clamp_min(1))

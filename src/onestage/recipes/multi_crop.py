@@ -52,7 +52,7 @@ def ibot_s16() -> Recipe:
 
     Data: ImageNet-1K.
     Command: onestage pretrain ibot_s16 --data IMAGENET/train --out runs/ibot
-    Expected: 77.9 % linear. Assumed: 800 epochs, the split of scales at 0.25; one share of hidden cells for all images.
+    Expected: 77.9 % linear. Assumed: 800 epochs, the split of scales at 0.25.
     """
     numbers = _Numbers(lr=5e-4, clip=3.0, epochs=800, end=2e-6)
     return _recipe("ibot_s16", ibot(10, split=0.25), "vit_small_patch16_224", numbers)
@@ -64,7 +64,7 @@ def ibot_b16() -> Recipe:
     Data: ImageNet-1K.
     Command: onestage pretrain ibot_b16 --data IMAGENET/train --out runs/ibot
     Expected: 79.5 % linear, 84.0 % fine-tuned. Assumed: batch 1024, lr 7.5e-4 for each 256 of it, 400 epochs, a clip of
-    0.3, three epochs of frozen codes, 50 of rising target temperature; one share of hidden cells for all images.
+    0.3, three epochs of frozen codes, 50 of rising target temperature.
     """
     numbers = _Numbers(lr=7.5e-4, clip=0.3, epochs=400, end=2e-6, warm_target=50, frozen=3)
     return _recipe("ibot_b16", ibot(10, split=0.32), "vit_base_patch16_224", numbers)

@@ -18,6 +18,7 @@ from onestage.views.colour import Colour
 from onestage.views.crop import Crop
 from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
 from onestage.views.resize import Resize
+from onestage.views.sampled import Sampled
 from onestage.views.words import SomeWords
 
 ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
@@ -26,7 +27,9 @@ ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
 DrawnSpec = Annotated[Random | Block | BlockReversed | Units, Field(discriminator="kind")]
 """Every way of hiding that needs nothing but the grid."""
 
-HideSpec = Annotated[Random | Block | BlockReversed | Units | Attentive | SomeWords, Field(discriminator="kind")]
+HideSpec = Annotated[
+    Random | Block | BlockReversed | Units | Sampled | Attentive | SomeWords, Field(discriminator="kind")
+]
 """Every way of hiding a recipe can name."""
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "RandAugment",
     "Random",
     "Resize",
+    "Sampled",
     "SomeWords",
     "ThreeAugment",
     "Units",
