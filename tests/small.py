@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from onestage.encoders import ClipText, Codes, Mlp, Multiway, ProjectorSpec, Second, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
@@ -12,9 +15,13 @@ from onestage.likelihood import Boltzmann, Centred, Gaussian, Prototypes
 from onestage.methods import METHODS
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.objective.crops import fewer
+from onestage.objective.drawn import Look
+from onestage.ops import patchify, place_of
 from onestage.predictors import MLP, Decoder, Latent, Linear, PredictorSpec, Prompting, Quantised, Relative
 from onestage.pretraining import Recipe, Saving
+from onestage.roles import Space
 from onestage.targets import Encoded
+from onestage.types import Also, Layer, Tokens
 from onestage.views import Crop, Random
 
 BATCH, STEPS = 8, 12
@@ -55,6 +62,21 @@ def image_for(method: Method, vit: Vit = VIT) -> Vit | Multiway:
         return MULTIWAY
     two = any(isinstance(one, Second) for one in method.projectors.values())
     return dataclasses.replace(vit, class_tokens=2) if two else vit
+
+
+def looking(patch: int, width: int) -> Look:
+    """A frozen encoder with gradients for its images: a fixed map of each patch, and blocks that bend it."""
+
+    def look(pixels: Tensor, space: Space, also: Also) -> Tokens:
+        patches = patchify(pixels, patch)
+        draw = torch.Generator().manual_seed(9)
+        rows = (patches - 0.4) @ torch.randn(patches.shape[-1], width, generator=draw).to(patches)
+        layers = tuple(Layer(rows.sin() * depth, rows.mean(dim=1)) for depth in range(also.layers, 0, -1))
+        side = pixels.shape[-1] // patch
+        cells = place_of(torch.arange(side**2).expand(len(rows), -1))
+        return Tokens(rows, rows.mean(dim=1), cells, (side, side), None, layers)
+
+    return look
 
 
 def lean(method: Method) -> Method:

@@ -36,7 +36,7 @@ from onestage.roles import Hide
 from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
 from onestage.views import BlockReversed, Crop, Random
-from small import image_for, lean, reads_pairs, remembers, text_for
+from small import image_for, lean, looking, reads_pairs, remembers, text_for
 
 B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
@@ -65,7 +65,7 @@ def objective_for(method: Method, seed: int = 0) -> Objective:
     torch.manual_seed(seed)
     image = MULTIWAY if reads_pairs(method) else image_for(method, VIT)
     models = {name: text_for(method, TEXT, 40) if name == "text" else image for name in method.named(Trained)}
-    teachers = {name: Answers(GRID, 24, 40, CODES, 3) for name in method.named(Frozen)}
+    teachers = {name: Answers(GRID, 24, 40, CODES, 3, looking(8, 40)) for name in method.named(Frozen)}
     return Objective(method, models, teachers, classes=3)
 
 

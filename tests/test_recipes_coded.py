@@ -67,7 +67,7 @@ def test_codes_and_their_likelihood_go_together() -> None:
         from_plain(Method, plain)
 
 
-@pytest.mark.parametrize("row", [row for row in CODED_ROWS if "beit_" in row.__name__ or "peco" in row.__name__])
+@pytest.mark.parametrize("row", [row for row in CODED_ROWS if row.__name__ in {"beit_b16", "beit_l16", "peco_b16"}])
 def test_the_numbers_of_beit(row: object) -> None:
     recipe = recipes.recipe(row.__name__)
     model, (group,) = recipe.models["student"], recipe.optimiser.groups.values()

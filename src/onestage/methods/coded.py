@@ -1,4 +1,5 @@
-"""Masked image modelling of codes: a frozen code book numbers every cell, and hidden ones are explained."""
+"""Masked image modelling of codes: a frozen code book numbers every cell, and hidden ones are explained. With PeCo's
+own code book; VQ-KD's stands among what is distilled."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from onestage.encoders import Aggregation, Regressor
 from onestage.likelihood import Categorical, Gaussian
 from onestage.methods.masked import AUGMENTED, masked
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
-from onestage.predictors import Latent, Linear, Same
-from onestage.targets import Encoded
+from onestage.predictors import Drawn, Latent, Linear, Quantised, Same
+from onestage.targets import Encoded, Pixels
 from onestage.views import Block, Colour, Crop
 
 BEIT = Method(
@@ -32,8 +33,39 @@ BEIT = Method(
 PECO = dataclasses.replace(
     BEIT,
     name="peco",
-    cite="PeCo, arXiv:2111.12710 sec. 3 (BEiT's task; its perceptual tokenizer is unpublished, any code book serves)",
+    cite="PeCo, arXiv:2111.12710 sec. 3 (BEiT's task with codes of a perceptual tokenizer: a run of peco_vq)",
 )
+
+PECO_VQ = Method(
+    name="peco_vq",
+    cite="PeCo's tokenizer, arXiv:2111.12710 sec. 3.2 (codes from which pictures are drawn that a frozen "
+    "self-supervised ViT finds like the true ones)",
+    encoders={"student": Trained(), "teacher": Frozen()},
+    views={"view1": Crop(scale=(0.08, 1.0))},
+    inputs={"image": Input(encoder="student", parts={"image": Part(of="view1")})},
+    terms={
+        "pixels": Term(
+            x="image",
+            y="view1",
+            target=Pixels(rows="all", norm="none"),
+            predictor=Quantised(values=256, depth=3),
+            likelihood=Gaussian(form="squared"),
+        ),
+        **{
+            f"seen{block}": Term(
+                x="image",
+                y="view1",
+                target=Encoded(encoder="teacher", rows="all", space="raw", blocks=(13 - block,)),
+                predictor=Drawn(of="pixels"),
+                likelihood=Gaussian(form="cosine"),
+                weight=2.0,
+            )
+            for block in (3, 6, 9, 12)
+        },
+    },
+)
+"""The squared distance of unit rows is 2 - 2 cos. Blocks are those of a teacher of 12; a shallower one gives its first
+for those that it lacks."""
 
 BEIT2 = Method(
     name="beit2",
@@ -85,4 +117,4 @@ CAE = Method(
 )
 """The target encoder has the student's own weights of each step, without gradients and without drop path."""
 
-ROWS = (BEIT, PECO, BEIT2, CAE)
+ROWS = (BEIT, PECO, PECO_VQ, BEIT2, CAE)

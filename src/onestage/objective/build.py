@@ -7,6 +7,7 @@ from typing import NamedTuple
 from onestage.encoders import EncoderSpec, Second
 from onestage.encoders.vit import VitEncoder
 from onestage.objective.declare import Ema, Method, Term, Trained
+from onestage.objective.drawn import Look
 from onestage.objective.projectors import target_projector
 from onestage.predictors import Aligned
 from onestage.roles import Encoder, TargetMaker
@@ -24,6 +25,8 @@ class Answers(NamedTuple):
     raw: int
     codes: int = 0
     categories: int = 0
+    look: Look | None = None
+    """Its tokens of images with gradients for them; None where it gives none."""
 
 
 def build_encoder(method: Method, name: str, models: dict[str, EncoderSpec]) -> Encoder:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from onestage.objective.declare import Ema, Input, Method, Part, Term
+from onestage.predictors import Drawn
 from onestage.spec import UserError
 from onestage.targets import Encoded
 from onestage.views import Crop, HideSpec
@@ -74,10 +75,7 @@ def _join(total: Method, row: Method, factor: float) -> Method:
     projectors = _names(total.projectors, row.projectors, row.name)
     terms = {name: _term(term, views, encoders, inputs, projectors) for name, term in row.terms.items()}
     kept = {name: name if name not in total.terms else f"{row.name}_{name}" for name in terms}
-    shared = {
-        kept[name]: dataclasses.replace(term, shares=None if term.shares is None else kept[term.shares])
-        for name, term in terms.items()
-    }
+    shared = {kept[name]: _renamed(term, kept) for name, term in terms.items()}
     weighted = _weighted(shared, factor)
     return dataclasses.replace(
         total,
@@ -88,6 +86,14 @@ def _join(total: Method, row: Method, factor: float) -> Method:
         projectors=total.projectors | {projectors[name]: one for name, one in row.projectors.items()},
         balance=total.balance or row.balance,
     )
+
+
+def _renamed(term: Term, names: Mapping[str, str]) -> Term:
+    """A term that names others by what they have become."""
+    term = dataclasses.replace(term, shares=None if term.shares is None else names[term.shares])
+    if not isinstance(term.predictor, Drawn):
+        return term
+    return dataclasses.replace(term, predictor=dataclasses.replace(term.predictor, of=names[term.predictor.of]))
 
 
 def _names(held: Mapping[str, S], new: Mapping[str, S], row: str) -> dict[str, str]:

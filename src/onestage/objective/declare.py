@@ -12,8 +12,8 @@ from pydantic import Field
 from onestage.encoders import Codes, Mlp, ProjectorSpec, Regressor
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
-from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained
-from onestage.predictors import PredictorSpec
+from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained, check_drawn
+from onestage.predictors import Drawn, PredictorSpec
 from onestage.spec import UserError, spec, suggest
 from onestage.targets import Encoded, Spelled, Table
 from onestage.views import Attentive, SomeWords, ViewSpec
@@ -44,6 +44,7 @@ class Method:
             _check_names(self, name, term)
             _check_reach(self, name, term)
             _check_match(self, name, term)
+            check_drawn(self.terms, name, self.named(Frozen))
             if regulariser(self, term) == "none":
                 raise UserError(
                     f"terms.{name}: the row would collapse. Its target comes from the trained encoder "
@@ -56,6 +57,8 @@ class Method:
                 raise UserError(f"encoders.{name}.of: '{role.of}' is not a trained encoder of this method")
         if self.balance is not None and self.balance.reference not in self.terms:
             raise UserError(f"balance.reference: there is no term '{self.balance.reference}'")
+        if self.balance is not None and any(isinstance(term.predictor, Drawn) for term in self.terms.values()):
+            raise UserError("balance: what a drawn picture costs pulls at the term that draws it; leave balance out")
 
     def input_of(self, term: Term) -> Input:
         """The input that a term explains its target from."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import final
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from onestage.encoders import EncoderSpec
@@ -21,17 +21,19 @@ from onestage.objective.average import average, averaging_mode, momentum
 from onestage.objective.balance import Taps, Weights
 from onestage.objective.build import Answers, average_of, build_encoder, build_target, leave_unread_norms, target_grid
 from onestage.objective.declare import Ema, Frozen, Method, Term, Trained
+from onestage.objective.drawn import Redrawn
 from onestage.objective.encode import encode, explained_piece, shown_of
 from onestage.objective.hide import chosen
 from onestage.objective.left_out import blended, drop_terms, given, without_missing
 from onestage.objective.match import nearest
-from onestage.objective.mix import hidden_of, own
 from onestage.objective.monitor import watched
+from onestage.objective.own import hidden_cells, own_tokens
 from onestage.objective.projectors import Projectors, target_projector
-from onestage.objective.words import identity, numbers, only_hidden, only_words, own_part
+from onestage.objective.words import identity, numbers, only_hidden, only_words
+from onestage.predictors import Drawn
 from onestage.roles import Committing, Encoder, Likelihood, Predictor, Regulariser, Scheduled, Shared, TargetMaker
-from onestage.targets import Encoded, OfPixels, Spelled, Table, wanted_cells
-from onestage.types import Batch, Grid, Losses, Represented, Target, Tokens, View, Wanted
+from onestage.targets import Encoded, OfPixels, PixelsTarget, Spelled, Table, wanted_cells
+from onestage.types import Batch, Losses, Represented, Target, Tokens, View, Wanted
 
 
 @final
@@ -57,6 +59,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.method = method
+        self.looks = {name: answer.look for name, answer in teachers.items()}
         built = {name: build_encoder(method, name, models) for name in method.named(Trained)}
         for name in method.named(Ema):
             built[name] = average_of(method, name, models, built)
@@ -90,27 +93,29 @@ class Objective(nn.Module):
         batch = chosen(self.method, batch, answers, {name: self.encoder(name).grid for name in self.encoders})
         encoded = encode(self.method, self.encoder, batch)
         projected: dict[str, Tokens] = {}
+        drawn = Redrawn(self.method, self.looks)
         made: dict[tuple[str, str, str], Tokens] = {}
         guesses: dict[str, Tensor] = {}
         targets: dict[str, Target] = {}
         costs: dict[str, Tensor] = {}
         for name, term in self.method.terms.items():
-            key = term.x.partition("/")[0]
-            if term.projector is None:
-                tokens = self._own(term, batch, self.taps.tap(name, encoded[key]))
+            key, source = term.x.partition("/")[0], self._source(term, batch, answers, made)
+            if isinstance(term.predictor, Drawn):
+                tokens = self._redrawn(term, guesses[term.predictor.of], source, drawn)
+            elif term.projector is None:
+                tokens = own_tokens(self.method, term, batch, self.taps.tap(name, encoded[key]))
             else:
                 if _rows_of(term) not in projected:
                     encoder = self.encoder(self.method.input_of(term).encoder)
-                    own = self._own(term, batch, encoded[key])
+                    own = own_tokens(self.method, term, batch, encoded[key])
                     projected[_rows_of(term)] = self.projectors.seen(term, own, encoder)
                 tokens = self.taps.tap(name, projected[_rows_of(term)])
-            source = self._source(term, batch, answers, made)
             wanted = self._wanted(term, batch, tokens, source)
-            explained = self._matched(term, wanted, self._own(term, batch, encoded[key]), made)
+            explained = self._matched(term, wanted, own_tokens(self.method, term, batch, encoded[key]), made)
             target = self.target(name)(source, explained, identity(self.method, term, batch))
             target = blended(target, term, self.method, batch)
             if isinstance(term.target, Spelled):
-                target = only_hidden(target, wanted, self._hidden(term, batch, tokens.grid)[0])
+                target = only_hidden(target, wanted, hidden_cells(self.method, term, batch, tokens.grid)[0])
             elif self.method.words_by_words(term) and batch.words is not None:
                 target = only_words(target, wanted, batch.words)
             targets[name] = without_missing(target, wanted, given(term, self.method, batch))
@@ -220,24 +225,6 @@ class Objective(nn.Module):
         assert isinstance(module, TargetMaker)
         return module
 
-    def _own(self, term: Term, batch: Batch, tokens: Tokens) -> Tokens:
-        """What a term sees of its input: everything, or in a mix each sample's own rows of one part."""
-        asked, (key, _, part) = self.method.input_of(term), term.x.partition("/")
-        if asked.mix is None:
-            return own_part(asked, part, tokens, batch.words) if part else tokens
-        slot, geometry = list(asked.parts).index(part), batch.views[asked.parts[part].of].geometry
-        return own(tokens, batch.hidden[key], asked.mix.count(tokens.grid), slot, geometry)
-
-    def _hidden(self, term: Term, batch: Batch, grid: Grid) -> tuple[Bool[Tensor, "b g"] | None, int]:
-        """The cells that a term's part does not show, and how many they are."""
-        asked, (key, _, part) = self.method.input_of(term), term.x.partition("/")
-        if asked.mix is not None:
-            slot, count = list(asked.parts).index(part), asked.mix.count(grid)
-            return hidden_of(batch.hidden[key], slot), count if slot == 0 else grid[0] * grid[1] - count
-        first = part or next(iter(asked.parts))
-        shown = asked.parts[first].hide
-        return batch.hidden.get(f"{key}/{first}"), 0 if shown is None else shown.count(grid)
-
     def _source(
         self, term: Term, batch: Batch, answers: dict[Ask, Tokens], made: dict[tuple[str, str, str], Tokens]
     ) -> View | Tokens | Int[Tensor, " b"]:
@@ -259,7 +246,9 @@ class Objective(nn.Module):
         with torch.set_grad_enabled(isinstance(role, Trained) and torch.is_grad_enabled()):
             if (name, shown, "") not in made:
                 encoder = self.encoder(name)
-                piece = explained_piece(self.method, name, term, batch, self._hidden(term, batch, encoder.grid))
+                piece = explained_piece(
+                    self.method, name, term, batch, hidden_cells(self.method, term, batch, encoder.grid)
+                )
                 made[name, shown, ""] = encoder({"target": piece})
             if through not in made:
                 made[through] = self.projectors.explained(term, made[name, shown, ""])
@@ -271,10 +260,17 @@ class Objective(nn.Module):
             return wanted
         return nearest(own, made[term.target.encoder, shown_of(term), ""], wanted)
 
+    def _redrawn(self, term: Term, guess: Tensor, source: View | Tokens | Tensor, drawn: Redrawn) -> Tokens:
+        """What a frozen encoder says of the picture that another term's guess is."""
+        assert isinstance(term.predictor, Drawn) and isinstance(source, Tokens), "checked when declared"
+        pixels = self.target(term.predictor.of)
+        assert isinstance(pixels, PixelsTarget), "checked when declared"
+        return drawn.tokens(term, guess, pixels, source)
+
     def _wanted(self, term: Term, batch: Batch, tokens: Tokens, source: View | Tokens | Int[Tensor, " b"]) -> Wanted:
         resampled = isinstance(term.target, Encoded) and term.target.fit == "resample"
         grid = source.grid if isinstance(source, Tokens) and not resampled else tokens.grid
-        hidden, count = self._hidden(term, batch, tokens.grid)
+        hidden, count = hidden_cells(self.method, term, batch, tokens.grid)
         rows = "pooled" if isinstance(term.target, Table) else term.target.rows
         like = tokens.pooled
         cells = wanted_cells(rows, hidden, count, grid, like.shape[0], like.device)

@@ -36,6 +36,7 @@ PARTS: dict[str, str] = {
     "projector regressor": "test_the_regressor_equals_loops",
     "projector second": "test_the_row_is_timms_token_distillation",
     "predictor latent": "test_the_decoder_of_latents_equals_loops",
+    "predictor drawn": "test_pictures_are_compared_as_the_teacher_sees_them",
     "predictor same": "test_the_same_rows_are_the_guess",
     "predictor linear": "test_linear_maps_each_wanted_row",
     "predictor mlp": "test_mlp_is_linear_layers_with_gelu_between",
@@ -69,6 +70,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "dino": ("test_dino_is_the_mean_over_pairs_and_has_one_centre",),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
+    "peco_vq": (
+        "test_pictures_are_compared_as_the_teacher_sees_them",
+        "test_a_run_of_peco_vq_numbers_cells_by_its_code_book",
+    ),
     "beit2": ("test_patch_aggregation_is_two_more_blocks_of_the_encoder",),
     "cae": ("test_latents_are_those_of_the_hidden_cells_alone",),
     "beit3": ("test_a_multiway_encoder_equals_loops", "test_pairs_are_told_apart_by_loops"),

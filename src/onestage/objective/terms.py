@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Literal, final
 
 from pydantic import Discriminator, Field
 
 from onestage.likelihood import LikelihoodSpec, RegulariserSpec
-from onestage.predictors import PredictorSpec
-from onestage.spec import spec
-from onestage.targets import TargetSpec
+from onestage.predictors import Drawn, PredictorSpec
+from onestage.spec import UserError, spec
+from onestage.targets import Encoded, Pixels, TargetSpec
 from onestage.types import HideMode
 from onestage.views import DrawnSpec, HideSpec
 
@@ -102,3 +104,34 @@ class Ema:
 
 
 EncoderRole = Annotated[Trained | Frozen | Ema, Discriminator("kind")]
+
+
+def check_drawn(terms: Mapping[str, Term], name: str, frozen: Sequence[str]) -> None:
+    """A drawn picture comes from an earlier term of all pixels as they are, and a frozen encoder sees it.
+
+    Raises:
+        UserError: when it does not.
+    """
+    term = terms[name]
+    predictor, target = term.predictor, term.target
+    if not isinstance(predictor, Drawn):
+        return
+    of = dict(takewhile(lambda item: item[0] != name, terms.items())).get(predictor.of)
+    pixels = of.target if of is not None else None
+    if not (isinstance(pixels, Pixels) and (pixels.rows, pixels.norm) == ("all", "none")):
+        raise UserError(
+            f"terms.{name}.predictor.of: '{predictor.of}' is no term before it with target: {{kind: pixels, rows: all, "
+            "norm: none}"
+        )
+    plain = (
+        isinstance(target, Encoded)
+        and target.encoder in frozen
+        and target.space != "codes"
+        and (target.norm, target.fit) == ("none", "exact")
+        and len(target.blocks) < 2
+    )
+    if not plain or term.projector:
+        raise UserError(
+            f"terms.{name}: predictor drawn explains rows of one block of a frozen encoder, as they are and without a "
+            "projector"
+        )

@@ -8,6 +8,7 @@ from pydantic import Discriminator
 
 from onestage.predictors.aligned import Aligned, AlignedPredictor, Block, BlockPredictor
 from onestage.predictors.decoder import Decoder, DecoderPredictor
+from onestage.predictors.drawn import Drawn, DrawnPredictor
 from onestage.predictors.latent import Latent, LatentPredictor
 from onestage.predictors.linear import Linear, LinearPredictor
 from onestage.predictors.mlp import MLP, MLPPredictor
@@ -19,7 +20,8 @@ from onestage.predictors.same import Same, SamePredictor
 OfBlocks = Aligned | Block
 """Predictors that read outputs of single blocks; `of` says of how many of the last."""
 PredictorSpec = Annotated[
-    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same | Latent, Discriminator("kind")
+    Linear | MLP | Decoder | Relative | Aligned | Block | Prompting | Quantised | Same | Latent | Drawn,
+    Discriminator("kind"),
 ]
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "BlockPredictor",
     "Decoder",
     "DecoderPredictor",
+    "Drawn",
+    "DrawnPredictor",
     "Latent",
     "LatentPredictor",
     "Linear",

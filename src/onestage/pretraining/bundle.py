@@ -10,6 +10,7 @@ from onestage.encoders import ClipText
 from onestage.encoders.clip import ClipTextEncoder
 from onestage.likelihood.tempered import Tempered
 from onestage.objective import Ema, Frozen
+from onestage.predictors import Quantised, QuantisedPredictor
 from onestage.pretraining.directory import licences
 from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import Prepared
@@ -28,6 +29,7 @@ from onestage.teachers import (
     with_texts,
     write_bundle,
 )
+from onestage.teachers.bundle import BookSide
 from onestage.teachers.category import BothHeads, CategorySide, TableHead, TaughtHead, TaughtSide, Through
 from onestage.teachers.text import ClipWords, TextTower
 
@@ -72,6 +74,7 @@ def describe(prepared: Prepared) -> Described:
         joint=prepared.objective.target(term).width if term else None,
         text=side,
         category=_category(recipe),
+        book=_book(prepared, term),
         licence=licences(dict(prepared.teachers)),
     )
     return Described(bundle, copied, lack)
@@ -110,7 +113,19 @@ def live(prepared: Prepared) -> RunTeacher | LibraryTeacher:
     head = objective.predictor(bundle.head_of) if bundle.head_of else None
     categories = _live_categories(prepared, bundle.category) if bundle.category else None
     projector = None if bundle.through is None else objective.projectors.named(bundle.through.name)
-    return RunTeacher("live", bundle, objective.encoder(bundle.name), projector, head, text, scale, categories)
+    book = objective.predictor(bundle.book.term) if bundle.book else None
+    assert book is None or isinstance(book, QuantisedPredictor), "a code book is that of such a predictor"
+    return RunTeacher("live", bundle, objective.encoder(bundle.name), projector, head, text, scale, categories, book)
+
+
+def _book(prepared: Prepared, joint: str | None) -> BookSide | None:
+    """The first code book of the student, where it is not that of the joint space."""
+    method = prepared.recipe.method
+    for name, term in method.terms.items():
+        own = method.input_of(term).encoder == prepared.recipe.student and term.projector is None
+        if isinstance(term.predictor, Quantised) and own and name != joint:
+            return BookSide(term=name, predictor=term.predictor, out=prepared.objective.target(name).width)
+    return None
 
 
 def _category(recipe: Recipe) -> CategorySide | None:

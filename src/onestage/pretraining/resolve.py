@@ -12,6 +12,7 @@ from onestage.pretraining.spec import Recipe
 from onestage.roles import Source, Teacher
 from onestage.spec import UserError
 from onestage.targets import Encoded, Table
+from onestage.teachers import LibraryTeacher, RunTeacher
 from onestage.views import ViewSpec
 
 
@@ -35,7 +36,14 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
 def answers_of(teachers: dict[str, Teacher]) -> dict[str, Answers]:
     """What the objective must know of the teachers; 0 for a joint space that a teacher does not have."""
     return {
-        name: Answers(t.grid, _joint(t), t.width("raw"), t.codes, 0 if t.categories is None else t.categories.count)
+        name: Answers(
+            t.grid,
+            _joint(t),
+            t.width("raw"),
+            t.codes,
+            0 if t.categories is None else t.categories.count,
+            t.look if isinstance(t, (RunTeacher, LibraryTeacher)) else None,
+        )
         for name, t in teachers.items()
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from onestage.encoders import Aggregation, Regressor, Vit
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.methods.coded import BEIT, BEIT2, CAE, PECO
+from onestage.methods.coded import BEIT, BEIT2, CAE, PECO, PECO_VQ
 from onestage.objective import Method
 from onestage.predictors import Latent
 from onestage.pretraining import Recipe
@@ -41,10 +41,30 @@ def beit_l16() -> Recipe:
 def peco_b16() -> Recipe:
     """PeCo with ViT-B/16 (arXiv:2111.12710).
 
-    Data: ImageNet-1K. Command: as beit_b16. Expected: 84.5 % top-1 after fine-tuning with its own perceptual code book,
-    which is not published. Assumed: everything else as BEiT.
+    Data: ImageNet-1K. Command: as beit_b16 with --teacher runs/peco_vq_b16. Expected: 84.5 % top-1 after fine-tuning
+    with its own perceptual code book, which is not published. Assumed: everything else as BEiT.
     """
     return _recipe("peco_b16", PECO, "vit_base_patch16_224", layer_scale=0.1)
+
+
+def peco_vq_b16() -> Recipe:
+    """PeCo's tokenizer of 8192 codes, with features of a MoCo v3 ViT-B/16 (arXiv:2111.12710, sec. 3.2 and 4).
+
+    Data: ImageNet-1K. Command: onestage pretrain peco_vq_b16 --data IMAGENET/train --teacher runs/moco_v3_b16
+    --out runs/peco_vq_b16
+    Expected: most codes in use (`codes/pixels` in the metrics is their perplexity). Neither code nor weights are
+    published. Assumed: a ViT-B encoder and three blocks of decoder in place of its convolutions, codes of unit length,
+    batch, betas and decay as VQ-KD, warm-up, and equal weights of pixels, features and commitment.
+    """
+    return Recipe(
+        name="peco_vq_b16",
+        method=PECO_VQ,
+        models={"student": Vit(arch="vit_base_patch16_224", size=224, init="beit", normalise="half")},
+        batch=512,
+        epochs=100,
+        optimiser=Optimiser(groups={"all": Group(lr=5e-5, betas=(0.9, 0.99), weight_decay=1e-4)}, reference_batch=512),
+        schedule=Cosine(warmup=10 / 100, end=1e-5),
+    )
 
 
 def beit2_b16() -> Recipe:
@@ -91,6 +111,7 @@ CODED_ROWS: tuple[Callable[[], Recipe], ...] = (
     beit_b16,
     beit_l16,
     peco_b16,
+    peco_vq_b16,
     beit2_b16,
     beit2_l16,
     cae_b16,

@@ -6,6 +6,7 @@ They are as they are (SimMIM, arXiv:2111.09886), normalised in each patch (MAE),
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, final
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from onestage.layers.normalise import Normalise, Statistics
-from onestage.ops import gather_rows, patchify
+from onestage.ops import gather_rows, patchify, unpatchify
 from onestage.roles import TargetMaker
 from onestage.spec import UserError, spec
 from onestage.targets.rows import CellRows
@@ -80,6 +81,12 @@ class PixelsTarget(TargetMaker):
         patches = patchify(pixels, self.patch)
         rows = gather_rows(patches, wanted.cell)
         return Target(standardise(rows) if self.norm == "patch" else rows, identity, None)
+
+    def picture(self, rows: Float[Tensor, "b g p"]) -> Float[Tensor, "b c h w"]:
+        """The picture, about in [0, 1], of which these are all patches as they are (norm: none), of a square grid."""
+        side = math.isqrt(rows.shape[1])
+        assert self.norm == "none" and side * side == rows.shape[1], "checked when declared"
+        return unpatchify(rows, self.patch, (side, side)) * self.normalise.std + self.normalise.mean
 
     def after_step(self) -> None:
         """Nothing to commit."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipText, EncoderSpec
-from onestage.predictors import PredictorSpec
+from onestage.predictors import PredictorSpec, Quantised
 from onestage.roles import Space
 from onestage.spec import UserError, from_plain, read_yaml, spec, to_yaml
 from onestage.storage import read_safetensors, write_atomic
@@ -62,6 +62,17 @@ class TextSide:
 
 @final
 @spec
+class BookSide:
+    """How to rebuild the code book of a run that has one outside of its joint space."""
+
+    term: str
+    predictor: Quantised
+    out: int
+    """Width of what its decoder guesses."""
+
+
+@final
+@spec
 class BundleSpec:
     """How to rebuild a run's model from a checkpoint."""
 
@@ -78,6 +89,7 @@ class BundleSpec:
     joint: int | None = None
     text: TextSide | None = None
     category: CategorySide | None = None
+    book: BookSide | None = None
     licence: str = "unknown"
 
 

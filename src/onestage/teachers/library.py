@@ -79,9 +79,13 @@ class LibraryTeacher(Teacher):
 
     @torch.no_grad()
     def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+        return self.look(pixels, space, also)
+
+    def look(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+        """The same tokens, with gradients for the pixels."""
         self.width(space)
         if space == "categories":
-            return scored(self.tokens(pixels, "raw"), self.categories)
+            return scored(self.look(pixels, "raw"), self.categories)
         images, tower = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std, self.tower
         last = tower.attention() if also.attention else None
         with outputs_of(tower.blocks(), also.layers) as outputs, looks_of(last, tower.query_key) as looks:

@@ -134,6 +134,7 @@ def _bundle(own: BundleSpec) -> BundleSpec:
         through=_through(JOINT, own.through),
         text=side,
         category=category,
+        book=None,
     )
 
 

@@ -38,13 +38,15 @@ class RunTeacher(Teacher):
         text: TextTower | None,
         scale: float,
         categories: CategoryHead | None,
+        book: QuantisedPredictor | None = None,
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
         self.grid, self.size = encoder.grid, encoder.size
         self.licence = bundle.licence
         self.scale = scale
-        self.codes = len(head.book.codes) if isinstance(head, QuantisedPredictor) else 0
+        self.book = head if isinstance(head, QuantisedPredictor) else book
+        self.codes = 0 if self.book is None else len(self.book.book.codes)
         self.has_text = text is not None
         self.has_joint = bundle.joint is not None
         self.templates = bundle.text.templates if bundle.text else ()
@@ -53,7 +55,8 @@ class RunTeacher(Teacher):
 
     def parts(self) -> tuple[nn.Module, ...]:
         found = (self.encoder, self.projector, self.head, *(self._text.parts() if self._text else ()), self.categories)
-        return tuple(part for part in found if part is not None)
+        beside = self.book if self.book is not self.head else None
+        return tuple(part for part in (*found, beside) if part is not None)
 
     def width(self, space: Space) -> int:
         if space == "raw":
@@ -71,6 +74,10 @@ class RunTeacher(Teacher):
 
     @torch.no_grad()
     def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+        return self.look(pixels, space, also)
+
+    def look(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+        """The same tokens, with gradients for the pixels."""
         view = View(to_size(pixels, self.size, "bicubic"), whole(pixels))
         tokens = self.encoder({"image": Piece(view=view, layers=also.layers, attention=also.attention)})
         if space == "raw":
@@ -79,8 +86,8 @@ class RunTeacher(Teacher):
         if space == "categories":
             return scored(tokens, self.categories)
         if space == "codes":
-            assert isinstance(self.head, QuantisedPredictor), "a width of codes comes with a code book"
-            codes = self.head.code_of(tokens).unsqueeze(-1).float()
+            assert self.book is not None, "a width of codes comes with a code book"
+            codes = self.book.code_of(tokens).unsqueeze(-1).float()
             return tokens._replace(rows=codes, pooled=torch.zeros_like(codes[:, 0]))
         lifted = (self._joint(tokens._replace(rows=one.rows, pooled=one.pooled)) for one in tokens.normed)
         layers = tuple(Layer(one.rows, one.pooled) for one in lifted)
@@ -138,6 +145,9 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
         if bundle.head is not None and bundle.joint is not None:
             width = encoder.width if projector is None else projector.width
             head = bundle.head.build(width, bundle.joint, encoder.grid)
+        book = None
+        if bundle.book is not None:
+            book = bundle.book.predictor.build(encoder.width, bundle.book.out, encoder.grid)
         categories = None
         if bundle.category is not None:
             table = weights[f"targets.{bundle.category.term}.weight"].shape
@@ -150,6 +160,8 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
             _fill(projector, under(weights, f"projectors.trained.{bundle.through.name}."))
         if head is not None:
             _fill(head, under(weights, f"predictors.{bundle.head_of}."))
+        if book is not None and bundle.book is not None:
+            _fill(book, under(weights, f"predictors.{bundle.book.term}."))
         if categories is not None and bundle.category is not None:
             fill_head(categories, bundle.category, weights)
     text, scale = text_of(stored, bundle.text, device) if bundle.text is not None else (None, 1.0)
@@ -162,6 +174,7 @@ def model_of(reference: str, stored: Stored, which: str, seed: int | None, devic
         text,
         scale,
         categories and freeze(categories, device),
+        book and freeze(book, device),
     )
 
 
