@@ -79,8 +79,8 @@ def test_byol_is_lightlys() -> None:
 
 
 def test_moco_is_lightlys_and_so_is_its_queue() -> None:
-    """Four steps of four targets through a queue of eight, which turns over. lightly's bank leaves out what does not fit
-    behind its end, so its size is a multiple."""
+    """Four steps of four targets through a queue of eight, which turns over. lightly's bank leaves out what does not
+    fit behind its end, so its size is a multiple."""
     likelihood = Boltzmann(over="queue", temperature=0.2, size=8).build(6)
     lightly = loss.NTXentLoss(temperature=0.2, memory_bank_size=(8, 6))
     lightly.memory_bank.bank.copy_(likelihood.queue)
