@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 import torch
 
+from full_width import shallow
 from onestage import cli, pretraining
 from onestage.encoders import ClipImage, ClipText, EncoderSpec, Vit
 from onestage.encoders.clip import ClipTextEncoder
@@ -15,6 +17,7 @@ from onestage.objective import Objective
 from onestage.pretraining import Prepared, initialise_from, prepare
 from onestage.pretraining.bundle import live
 from onestage.pretraining.initialise import starts_of
+from onestage.recipes import recipe
 from onestage.spec import UserError
 from onestage.teachers import load
 from onestage.teachers.resize import whole
@@ -141,6 +144,10 @@ def test_what_does_not_match_is_listed(tmp_path: Path) -> None:
     image = small("clip").models["student"]
     with pytest.raises(UserError, match=r"12 are not in it \(student.backbone.blocks.2.norm1.weight, .*same archit"):
         begun(run, dataclasses.replace(image, depth=3), small("clip").models["text"])
+    deeper, text = dataclasses.replace(image, depth=3), small("clip").models["text"]
+    made = small("clip", data="scenes", anew=("encoders.student.backbone.blocks.2.*",))
+    prepared = prepare(dataclasses.replace(made, models={"student": deeper, "text": text}), None)
+    initialise_from(prepared.objective, prepared.recipe, run)
     text = ClipText(joint=16, width=32, depth=1, heads=2, context=20)
     with pytest.raises(UserError, match=r"1 have another shape .*\(text.tower.positional_embedding\)"):
         begun(run, image, text)
@@ -158,3 +165,13 @@ def test_statistics_of_a_start_are_checked(tmp_path: Path, capfd: pytest.Capture
     assert cli.command(line.split()) == 1
     said = capfd.readouterr()
     assert "learned from pixels normalised by statistics of their own" in said.out + said.err
+
+
+def test_the_rival_starts_from_what_eva_clip_starts_from() -> None:
+    """EVA-02's own tower, which has no norm inside attention; and CLIP's texts, whose projection is drawn anew."""
+    made, before = shallow(recipe("eva02_clip_b16")), shallow(recipe("eva02_b14"))
+    encoder = made.models["student"].build(frozenset())
+    given = before.models["student"].build(frozenset()).state_dict().keys()
+    lacking = {key for key in encoder.state_dict() if key not in given}
+    assert lacking == {f"backbone.blocks.{block}.attn.norm.{leaf}" for block in range(2) for leaf in ("weight", "bias")}
+    assert all(any(fnmatchcase(f"encoders.student.{key}", one) for one in made.anew) for key in lacking)

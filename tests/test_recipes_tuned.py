@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import open_clip
 import pytest
 import torch
 from torch import Tensor
 
 from full_width import shallow, steps, student_of
+from onestage import pretraining
+from onestage.encoders import Vit
 from onestage.encoders.resample import resample
+from onestage.engine.optimiser import Optimisers
 from onestage.objective import Objective
 from onestage.recipes import recipe
 from onestage.recipes.tuned import OPENAI, TUNED_ROWS
+from onestage.teachers import load
+from small import small
+from stepping import brief_teacher
 
 SHEETS = {
     "uta_b16_tuned": (2e9, 2e-4, 0.75),
@@ -116,3 +125,30 @@ def test_the_controls_see_as_many_samples_and_differ_in_what_they_hide() -> None
     assert whole.method.inputs["image"].parts["image"].hide is None
     with torch.device("meta"):
         assert Objective(whole.method, whole.models, {}, 0).encoder("student").grid == (16, 16)
+
+
+def test_the_tiny_tuning_is_made_for_a_tiny_student_and_its_teachers_texts() -> None:
+    made, student, teacher = (recipe(f"{row}_tiny") for row in ("uta_tuned", "uta", "clip"))
+    images = teacher.models["student"]
+    assert isinstance(images, Vit)
+    assert made.models["student"] == dataclasses.replace(student_of(student), size=images.size)
+    assert made.models["text"] == teacher.models["text"]
+    assert made.method.terms["pair"].predictor == student.method.terms["align"].predictor
+    assert {group.layer_decay for group in made.optimiser.groups.values()} == {0.75}
+    assert made.steps is not None and teacher.steps is not None and made.steps * 3 == teacher.steps
+    with torch.device("meta"):
+        Optimisers(Objective(made.method, made.models, {}, 0).named_parameters(), made.optimiser, made.batch)
+
+
+def test_tuning_goes_on_from_a_student_whole(tmp_path: Path) -> None:
+    """Its images and its head as the student has them, and texts as its teacher has them; so it starts as good."""
+    teacher = brief_teacher(tmp_path)
+    pretraining.start(small("uta", steps=2, teachers={"teacher": teacher}), tmp_path / "uta", [])
+    made, said = small("uta_tuned", data="scenes", steps=1, init=str(tmp_path / "uta")), list[str]()
+    pretraining.start(made, tmp_path / "tuned", [], said.append)
+    assert any("tensors loaded, 0 left as they were" in line for line in said)
+    before, student, after = load(teacher), load(str(tmp_path / "uta")), load(f"{tmp_path / 'tuned'}@0")
+    pixels, words = torch.rand(2, 3, 32, 32), ["a red seven", "one"]
+    torch.testing.assert_close(after.tokens(pixels, "joint").pooled, student.tokens(pixels, "joint").pooled)
+    torch.testing.assert_close(after.text(words), before.text(words))
+    assert after.scale == pytest.approx(100)

@@ -51,6 +51,14 @@ FLIP = contrastive(
     inputs={"image": Input(encoder="student", parts={"image": Part(of="view1", hide=Random(ratio=0.5), mode="drop")})},
 )
 
+UTA_TUNED = contrastive(
+    "uta_tuned",
+    "contrastive fine-tuning of UTA, arXiv:2405.19009 A.1 (towers that agree from the start, at a fixed temperature)",
+    Crop(scale=(0.9, 1.0), flip=0.0),
+    Boltzmann(over="batch", temperature=0.01, temperature_is="fixed"),
+)
+"""CLIP whose temperature stays where CLIP's ends: it begins with a student's image tower and its teacher's texts."""
+
 LIT = Method(
     name="lit",
     cite="LiT, arXiv:2111.07991 sec. 3 (a locked image tower without a head, and a text tower as wide as it)",
@@ -69,4 +77,4 @@ LIT = Method(
 )
 """CLIP with input and target exchanged: a text explains its image. The temperature starts where the code's does."""
 
-ROWS = (CLIP, SIGLIP, FLIP, LIT)
+ROWS = (CLIP, SIGLIP, FLIP, UTA_TUNED, LIT)

@@ -9,6 +9,7 @@ vision experts of a multiway encoder start from a ViT. A model of another librar
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import torch
@@ -73,6 +74,7 @@ def initialise_from(objective: Objective, recipe: Recipe, reference: str) -> Mat
         encoder = objective.encoder(name)
         fixed = {key for key, own in encoder.named_parameters() if not own.requires_grad}  # sines of its own grid
         own = {key: value for key, value in encoder.state_dict().items() if key not in fixed}
+        own = {key: value for key, value in own.items() if not _anew(recipe, f"encoders.{name}.{key}")}
         found = _fill(name, own, given, encoder.grid)
         _refuse_part(said, found, isinstance(recipe.models[name], Multiway))
         matched, loaded[part] = _joined(matched, found), loaded.get(part, False) or bool(found.loaded)
@@ -86,6 +88,10 @@ def initialise_from(objective: Objective, recipe: Recipe, reference: str) -> Mat
         if isinstance(role, Ema):
             objective.encoders[name].load_state_dict(objective.encoders[role.of].state_dict())
     return _joined(matched, _head(objective, recipe, stored[starts["image"]][0])) if "image" in starts else matched
+
+
+def _anew(recipe: Recipe, name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in recipe.anew)
 
 
 def _refuse_part(said: str, found: Matched, grown: bool) -> None:
@@ -102,7 +108,8 @@ def _misfit(said: str, found: Matched) -> UserError:
     return UserError(
         f"{said}: {len(found.loaded)} tensors fit, {len(found.differing)} have another shape and {len(found.missing)} "
         f"are not in it ({', '.join(names[:SHOWN])}{more}). The encoder must have the same architecture, width, depth, "
-        "patch and size (another patch or size is resampled for learned positions)."
+        "patch and size (another patch or size is resampled for learned positions); what is to start as it is drawn is "
+        'named by patterns, such as anew: ["encoders.student.*.attn.norm.*"].'
     )
 
 

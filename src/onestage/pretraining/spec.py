@@ -70,6 +70,8 @@ class Recipe:
     """How they answer: live, replayed for some epochs, or from a store."""
     init: str | None = None
     """A model whose weights the encoders start from; or `image=REF,text=REF`, or one of these."""
+    anew: tuple[str, ...] = ()
+    """Patterns of names (`encoders.student.*.attn.norm.*`) that `init` leaves as they are drawn."""
     repeats: Positive = 1
     """How often each sample stands in a batch, every time with views of its own (repeated augmentation,
     arXiv:1901.09335); a pass over the data then takes so many epochs."""

@@ -64,7 +64,7 @@ def tiny(rows: Sequence[tuple[float, Method]], budget: Budget) -> Recipe:
     with_texts = any(row.needs_texts for _, row in rows)
     gentle = [(weight, _small(_gentle(row, with_texts))) for weight, row in rows]
     method = gentle[0][1] if len(gentle) == 1 else add(gentle)
-    steps = (TAUGHT if method.named(Frozen) else STEPS)[budget]
+    steps = (TAUGHT if method.named(Frozen) else STEPS)[budget] // (3 if _is_tuned(method) else 1)
     name = "+".join(f"{weight:g}*{row.name}" if weight != 1 else row.name for weight, row in rows)
     return Recipe(
         name=f"{name}_tiny" if budget == "demo" else f"{name}_tiny:{budget}",
@@ -95,6 +95,13 @@ def _explains_what_it_shows(method: Method) -> bool:
     return all(term.target.rows in {"kept", "kept+cls"} for term in method.terms.values())
 
 
+def _is_tuned(method: Method) -> bool:
+    """UTA's fine-tuning, whose towers agree from the start: a fixed temperature for pairs says so. It is short, and its
+    image tower is that of a student."""
+    likelihoods = [term.likelihood for term in method.terms.values() if term.y == "text"]
+    return any(isinstance(one, Boltzmann) and one.temperature_is == "fixed" for one in likelihoods)
+
+
 def _reads_texts_alone(method: Method) -> bool:
     """Whether a text tower is trained and nothing else."""
     return all(method.reads_text_alone(term) for term in method.terms.values())
@@ -105,6 +112,9 @@ def _groups(method: Method) -> dict[str, Group]:
     image = Group(lr=2e-3, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.05, clip=1.0)
     if _reads_texts_alone(method):
         return {"text": image}
+    if _is_tuned(method):
+        text = dataclasses.replace(image, lr=5e-5, match=("encoders.text.*",), layer_decay=0.75)
+        return {"text": text, "image": dataclasses.replace(image, lr=5e-4, layer_decay=0.75)}
     text = dataclasses.replace(image, lr=5e-4, weight_decay=0.0, match=("encoders.text.*",))
     return {"text": text, "image": image} if "text" in method.encoders else {"image": image}
 
@@ -133,6 +143,8 @@ def _model(method: Method, name: str) -> EncoderSpec:
     if any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values()):
         return MULTIWAY
     model = STUDENT if method.named(Frozen) else VIT
+    if _is_tuned(method):
+        model = dataclasses.replace(STUDENT, size=SIZE)
     if mixes(method):
         model = dataclasses.replace(model, pool="mean")  # a mix is pooled over each image's own rows
     if any(isinstance(one, Second) for one in method.projectors.values()):

@@ -1,7 +1,8 @@
 """Paper-size recipes of contrastive fine-tuning from a pre-trained image tower: UTA's, its rival's, and its controls.
 
 UTA (arXiv:2405.19009, A.1 and A.4) and EVA-CLIP (arXiv:2303.15389; its code). The image tower starts from a run, and
-the text tower from what that run holds of its teacher, with `--init`; another patch or size is resampled then. A batch
+the text tower from what that run holds of its teacher, with `--init RUN`; or from any two models, with `--init
+image=REF,text=REF`. Another patch or size is resampled then. `uta_tuned_tiny` is the same in small. A batch
 of 49,152 is cut by `--accumulate N`, with the exact gradient in two passes. A number that the paper does not state is
 marked `assumed` in the note.
 """
@@ -15,8 +16,7 @@ from onestage.encoders import ClipText, EncoderSpec, Vit
 from onestage.engine.adapted import Trust
 from onestage.engine.groups import Group, Optimiser
 from onestage.engine.schedule import Cosine
-from onestage.likelihood import Boltzmann
-from onestage.methods.contrastive import CLIP
+from onestage.methods.contrastive import CLIP, UTA_TUNED
 from onestage.objective import Input, Method, Part
 from onestage.pretraining import Recipe
 from onestage.recipes.contrastive import clip_l14
@@ -28,14 +28,8 @@ OPENAI = "open_clip:ViT-L-14-quickgelu/openai"
 TEXT = ClipText(joint=1024, width=1024, depth=24, heads=16)
 """The text tower of EVA01-CLIP-g-14-plus."""
 HEADS = ("predictors.*",)
-ALIGNED = dataclasses.replace(
-    CLIP,
-    terms={
-        name: dataclasses.replace(term, likelihood=Boltzmann(over="batch", temperature=0.01, temperature_is="fixed"))
-        for name, term in CLIP.terms.items()
-    },
-)
-"""CLIP whose towers agree from the start, so that the temperature stays where CLIP's ends."""
+ANEW = ("encoders.student.*.attn.norm.*", "encoders.text.tower.text_projection")
+"""What EVA-CLIP does not start from others: the norm inside attention, which EVA-02 has none of, and projections."""
 
 
 def uta_b16_tuned() -> Recipe:
@@ -92,8 +86,8 @@ def uta_g14_336() -> Recipe:
 def clip_l14_tuned() -> Recipe:
     """UTA's first control: the teacher itself, CLIP-L, fine-tuned for as many samples (arXiv:2405.19009, A.4).
 
-    Data: DataComp-1B, 2 G pairs seen. Command: onestage pretrain clip_l14_tuned --data PAIRS --init runs/clip_l14 --out
-    runs/clip_l14_tuned --accumulate N; the paper starts from OpenAI's weights. Expected: 76.5 % zero-shot on
+    Data: DataComp-1B, 2 G pairs seen. Command: onestage pretrain clip_l14_tuned --data PAIRS --init
+    open_clip:ViT-L-14-quickgelu/openai --out runs/clip_l14_tuned --accumulate N. Expected: 76.5 % zero-shot on
     ImageNet-1K. Assumed: the numbers of UTA-L.
     """
     models = clip_l14().models
@@ -107,7 +101,7 @@ def clip_l14_tuned_masked() -> Recipe:
     the numbers of UTA-L.
     """
     shown = Part(of="view1", hide=BlockReversed(ratio=0.5), mode="drop")
-    masked = dataclasses.replace(ALIGNED, inputs={"image": Input(encoder="student", parts={"image": shown})})
+    masked = dataclasses.replace(UTA_TUNED, inputs={"image": Input(encoder="student", parts={"image": shown})})
     models = clip_l14().models
     return _tuned("clip_l14_tuned_masked", models["student"], models["text"], 4e9, method=masked)
 
@@ -137,9 +131,9 @@ def uta_l14_clip_tuned() -> Recipe:
 def eva02_clip_b16() -> Recipe:
     """EVA-CLIP with EVA-02-B/16, UTA's rival (arXiv:2303.15389; baaivision/EVA).
 
-    Data: Merged-2B, 8 G pairs seen. Command: onestage pretrain eva02_clip_b16 --data PAIRS --init runs/eva02_b14 --out
-    runs/eva02_clip_b16 --accumulate N. Expected: 74.7 % zero-shot on ImageNet-1K. Betas and eps are the code's. Its
-    text tower starts from OpenAI's CLIP-B and its heads smaller; here both are as they are drawn.
+    Data: Merged-2B, 8 G pairs seen. Command: onestage pretrain eva02_clip_b16 --data PAIRS --init
+    image=runs/eva02_b14,text=open_clip:ViT-B-16-quickgelu/openai --out runs/eva02_clip_b16 --accumulate N. Expected:
+    74.7 % zero-shot on ImageNet-1K. Betas and eps are the code's, whose head of images starts a thousandth as large.
     """
     text = ClipText(joint=512, width=512, depth=12, heads=8)
     return _eva_clip("eva02_clip_b16", "eva02_base_patch16_clip_224", text, 131_072, 8e9, lr=2e-4, decay=0.75)
@@ -148,8 +142,9 @@ def eva02_clip_b16() -> Recipe:
 def eva02_clip_l14() -> Recipe:
     """EVA-CLIP with EVA-02-L/14 (arXiv:2303.15389; baaivision/EVA).
 
-    Data: Merged-2B, 4 G pairs seen. Command: as eva02_clip_b16, with --init runs/eva02_l14. Expected: 79.8 % zero-shot
-    on ImageNet-1K. Assumed: 128 processes of its 1,024 pairs each; the rest as eva02_clip_b16.
+    Data: Merged-2B, 4 G pairs seen. Command: as eva02_clip_b16, with --init
+    image=runs/eva02_l14,text=open_clip:ViT-L-14-quickgelu/openai. Expected: 79.8 % zero-shot on ImageNet-1K. Assumed:
+    128 processes of its 1,024 pairs each; the rest as eva02_clip_b16.
     """
     text = ClipText(joint=768, width=768, depth=12, heads=12)
     return _eva_clip("eva02_clip_l14", "eva02_large_patch14_clip_224", text, 131_072, 4e9, lr=4e-4, decay=0.85)
@@ -185,7 +180,7 @@ def _tuned(
     pairs: float,
     lr: float = 4e-4,
     decay: float = 0.85,
-    method: Method = ALIGNED,
+    method: Method = UTA_TUNED,
 ) -> Recipe:
     groups = {"text": _lamb(lr / 10, 0.75, "encoders.text.*"), "image": _lamb(lr, decay, "encoders.student.*", *HEADS)}
     return Recipe(
@@ -217,6 +212,7 @@ def _eva_clip(name: str, arch: str, text: ClipText, batch: int, pairs: float, lr
         steps=steps,
         optimiser=Optimiser(groups=groups, reference_batch=batch),
         schedule=Cosine(warmup=2000 / steps),
+        anew=ANEW,
     )
 
 
