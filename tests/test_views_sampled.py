@@ -28,14 +28,18 @@ def test_shares_are_those_of_the_range() -> None:
     """Uniform; a normal cut to the range, by the slow way of drawing until one lies inside; and none at all."""
     even = counts(Sampled(low=0.1, high=0.5)) / 196
     assert 0.09 < even.min() < 0.12 and 0.48 < even.max() <= 0.5
-    assert even.mean() == pytest.approx(0.3 - 0.5 / 196, abs=0.01) and even.std() == pytest.approx(0.4 / math.sqrt(12), abs=0.01)
+    assert even.mean() == pytest.approx(0.3 - 0.5 / 196, abs=0.01) and even.std() == pytest.approx(
+        0.4 / math.sqrt(12), abs=0.01
+    )
     rng, slow = np.random.default_rng(1), []
     while len(slow) < 4000:
         share = rng.normal(0.55, 0.25)
         if 0.5 <= share <= 1.0:
             slow.append(share)
     mage = counts(Sampled(low=0.5, high=1.0, mean=0.55, deviation=0.25)) / 196
-    assert mage.mean() == pytest.approx(np.mean(slow), abs=0.012) and mage.std() == pytest.approx(np.std(slow), abs=0.012)
+    assert mage.mean() == pytest.approx(np.mean(slow), abs=0.012) and mage.std() == pytest.approx(
+        np.std(slow), abs=0.012
+    )
     assert mage.max() <= 195 / 196, "one cell stays"
     some = counts(Sampled(low=0.1, high=0.5, none=0.5))
     assert (some == 0).mean() == pytest.approx(0.5, abs=0.04) and some[some > 0].min() >= 19

@@ -173,7 +173,9 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         _check_words(method, name, term, term.target)
         alone = term.target.sees == "hidden"
         varies = isinstance(method.part_of(term).hide, Sampled)
-        if alone and (varies or isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"):
+        if alone and (
+            varies or isinstance(method.encoders[term.target.encoder], Frozen) or term.target.rows != "hidden"
+        ):
             raise UserError(f"terms.{name}: target.sees: hidden is for an encoder of this row, and rows: hidden")
     elif (term.likelihood.kind == "categorical") != isinstance(term.target, Spelled):
         raise UserError(
