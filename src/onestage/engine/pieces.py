@@ -61,11 +61,10 @@ def _floats(pixels: UInt8[Tensor, "b c h w"], statistics: Statistics) -> Float[T
 
 def _normalised(pixels: Float[Tensor, "b c h w"], statistics: Statistics) -> Float[Tensor, "b c h w"]:
     """Pixels from 0 to 255, changed in place to [0, 1] and normalised."""
-    pixels.div_(255)
     if statistics == "none":
-        return pixels
+        return pixels.div_(255)
     mean, std = (torch.tensor(one, device=pixels.device).view(3, 1, 1) for one in STATISTICS[statistics])
-    return pixels.sub_(mean).div_(std)
+    return pixels.mul_(1 / (255 * std)).sub_(mean / std)  # half the time of two divisions
 
 
 def split(batch: Batch, pieces: int) -> list[Batch]:

@@ -63,11 +63,19 @@ PARTS: dict[str, str] = {
 """The oracle of each kind of part."""
 
 ROWS: dict[str, tuple[str, ...]] = {
-    "byol": ("test_two_directions_of_byol_equal_its_formula",),
-    "ibot": ("test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",),
-    "densecl": ("test_densecl_equals_its_formula",),
-    "msn": ("test_msn_is_the_mean_over_its_anchors_and_one_entropy",),
-    "dino": ("test_dino_is_the_mean_over_pairs_and_has_one_centre",),
+    "byol": ("test_two_directions_of_byol_equal_its_formula", "test_byol_is_lightlys"),
+    "ibot": (
+        "test_ibot_explains_hidden_patches_of_the_same_view_and_the_class_of_the_other",
+        "test_ibots_patches_are_lightlys_where_each_image_hides_as_many",
+    ),
+    "densecl": ("test_densecl_equals_its_formula", "test_densecl_matches_as_lightly_does"),
+    "moco_v2": ("test_moco_is_lightlys_and_so_is_its_queue",),
+    "barlow_twins": ("test_barlow_twins_is_lightlys",),
+    "msn": (
+        "test_msn_is_lightlys",
+        "test_msn_is_the_mean_over_its_anchors_and_one_entropy",
+    ),
+    "dino": ("test_dino_is_the_mean_over_pairs_and_has_one_centre", "test_dino_is_lightlys_and_so_is_its_centre"),
     "moco_v3": ("test_two_directions_of_moco_v3_equal_its_formula",),
     "beit": ("test_a_run_of_vqkd_numbers_cells_by_its_code_book",),
     "peco_vq": (
