@@ -50,7 +50,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
     average, decorrelated = "stop gradient", "stop gradient + decorrelation"
     assert words == {
         **dict.fromkeys(("supervised", "deit", "deit_distilled", "deit3"), "negative categories"),
-        **dict.fromkeys(("clip", "flip", "siglip"), "negatives"),
+        **dict.fromkeys(("clip", "flip", "siglip", "lit", "uta_tuned"), "negatives"),
         **dict.fromkeys(
             ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae", "beit3"),
             "stop gradient",
@@ -60,6 +60,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
         "mvp": "stop gradient",
         "uta": "stop gradient",
         "uta_mim": "stop gradient",
+        "uta_text": "stop gradient",
         **dict.fromkeys(
             ("simmim", "maskfeat", "auto_encoder", "mim_pixel", "novel_view", "siamese_pixel", "mixmim"), "-"
         ),

@@ -80,13 +80,13 @@ def test_the_size_of_a_run(tmp_path: Path) -> None:
     assert load.memory > 16 * trained
 
 
-@pytest.mark.parametrize("row", ["uta", "mae"])
+@pytest.mark.parametrize("row", ["uta", "mae", "uta_text"])
 def test_the_verb(row: str, tmp_path: Path) -> None:
-    teachers = {"teacher": brief_teacher(tmp_path)} if row == "uta" else {}
-    asked = small(row, teachers=teachers)
+    teachers = {} if row == "mae" else {"teacher": brief_teacher(tmp_path)}
+    asked = small(row, teachers=teachers, data="scenes" if row == "uta_text" else "digits")
     here = onestage.plan(asked)
     assert "(measured)" in here
-    assert ("replay(4)" in here) == (row == "uta")
+    assert ("replay(4)" in here) == (row == "uta"), "words are answered live"
     assert "8 x h200 (modelled" in onestage.plan(asked, gpus=8, gpu="H200")
     with pytest.raises(UserError, match=r"--gpu h20: not known; did you mean 'h200'\?"):
         onestage.plan(asked, gpu="h20")

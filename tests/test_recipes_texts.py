@@ -18,7 +18,7 @@ from onestage.encoders.words import Tokenizer
 from onestage.engine.loader import batches
 from onestage.methods import METHODS
 from onestage.methods.distilled import UTA_TEXT
-from onestage.objective import Answers, Ask, Method
+from onestage.objective import Answers, Ask, Method, add
 from onestage.ops import place_of
 from onestage.pretraining import prepare
 from onestage.pretraining.bundle import live
@@ -219,6 +219,27 @@ def test_texts_alone_cross_from_a_loading_process(tmp_path: Path) -> None:
         assert batch.views == made.views == {}
         assert batch.words is not None and made.words is not None and batch.words.ids.equal(made.words.ids)
         assert batch.noise["kept/text"].equal(made.noise["kept/text"])
+
+
+@pytest.mark.parametrize("rows", [("uta", "uta_text"), ("uta_text", "uta")])
+def test_both_towers_of_a_teacher_at_once(rows: tuple[str, str], tmp_path: Path) -> None:
+    """A sum of UTA for images and for texts is a model of its own two towers, whichever stands first."""
+    one, other = small("uta"), small("uta_text", data="scenes", steps=2, teachers={"teacher": brief_teacher(tmp_path)})
+    made = dataclasses.replace(
+        other, method=add([(1.0, METHODS[row]) for row in rows]), models={**one.models, **other.models}
+    )
+    assert made.student == "student"
+    watched = live(prepare(made, None))
+    pretraining.start(made, tmp_path / "both", [])
+    model, teacher = load(str(tmp_path / "both")), load(str(tmp_path / "run"))
+    assert isinstance(model, RunTeacher) and model.bundle.text is not None
+    assert (model.bundle.name, model.bundle.text.trained_as) == ("student", "text")
+    assert not (tmp_path / "both" / "bundle" / "image.safetensors").exists()
+    pixels = torch.rand(2, 3, 32, 32)
+    for seen in (watched, model):
+        assert not torch.allclose(seen.text(TEXTS), teacher.text(TEXTS))
+        assert not torch.allclose(seen.tokens(pixels, "joint").pooled, teacher.tokens(pixels, "joint").pooled)
+    assert model.scale == teacher.scale
 
 
 def test_what_cannot_be_asked_is_said(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def measured(prepared: Prepared, rounds: int = 5) -> Costs:
     }
     with TemporaryDirectory() as folder:
         answer()
-        work |= _keeping(prepared, answers, Path(folder))
+        seen = {ask: tokens for ask, tokens in answers.items() if ask.view in prepared.recipe.method.views}
+        work |= _keeping(prepared, seen, Path(folder))
         seconds = {name: lambda one=one: timed(one, prepared.device) for name, one in work.items()}
         for one in seconds.values():
             one()  # warms up

@@ -55,7 +55,8 @@ def load_of(prepared: Prepared, workers: int) -> Load:
     with FlopCounterMode(display=False) as student:
         held = activations(prepared, few, answers)
     prepared.optimisers.zero_grad()
-    shapes = [Answered(tokens.grid, tokens.rows.shape[-1]) for tokens in answers.values()]
+    kept = [tokens for ask, tokens in answers.items() if ask.view in recipe.method.views]  # words are not
+    shapes = [Answered(tokens.grid, tokens.rows.shape[-1]) for tokens in kept]
     trained = sum(one.numel() for one in prepared.objective.parameters() if one.requires_grad)
     still = sum(one.numel() * one.element_size() for one in prepared.objective.parameters() if not one.requires_grad)
     networks = [network for one in prepared.teachers.values() for network in one.parts()]

@@ -106,13 +106,15 @@ class Method:
 
     @property
     def joint(self) -> str | None:
-        """The term whose predictor leads into the space that images and texts share, if there is one."""
-        for name, term in self.terms.items():
-            target = term.target
-            beside = term.y == "text" or self.reads_text_alone(term)
-            if isinstance(target, Encoded) and (beside or self._frozen_joint(target)):
-                return name
-        return None
+        """The term whose predictor leads into the space that images and texts share, if there is one: an image's before
+        a text's."""
+        found = [name for name, term in self.terms.items() if self._leads_there(term)]
+        of_images = (name for name in found if not self.reads_text_alone(self.terms[name]))
+        return next(of_images, found[0] if found else None)
+
+    def _leads_there(self, term: Term) -> bool:
+        beside = term.y == "text" or self.reads_text_alone(term)
+        return isinstance(term.target, Encoded) and (beside or self._frozen_joint(term.target))
 
     def _frozen_joint(self, target: Encoded) -> bool:
         return isinstance(self.encoders[target.encoder], Frozen) and target.space == "joint"

@@ -178,12 +178,27 @@ def _text(prepared: Prepared, term: str | None) -> tuple[TextSide | None, TextTo
     target = method.terms[term].target
     assert isinstance(target, Encoded), "a joint term explains an encoder's rows"
     if isinstance(method.encoders[target.encoder], Frozen):
-        return _copied(prepared, target.encoder)
+        own = _aligned(recipe, target.encoder)
+        if own is None:
+            return _copied(prepared, target.encoder)
+        teacher, model = prepared.teachers[target.encoder], recipe.models[own]
+        assert isinstance(model, ClipText), "words are read by CLIP's text tower"
+        templates = recipe.templates or teacher.templates
+        return TextSide(encoder=model, trained_as=own, scale=teacher.scale, templates=templates), None, ""
     encoder = recipe.models[target.encoder]
     if not isinstance(encoder, ClipText):
         return None, None, ""
     side = TextSide(encoder=encoder, trained_as=target.encoder, scale_of=term, templates=recipe.templates)
     return side, None, ""
+
+
+def _aligned(recipe: Recipe, teacher: str) -> str | None:
+    """The text tower that is trained to be where a teacher's is, in a sum of UTA for images and for texts."""
+    for term in recipe.method.terms.values():
+        target = term.target
+        if recipe.method.words_by_words(term) and isinstance(target, Encoded) and target.encoder == teacher:
+            return recipe.method.input_of(term).encoder
+    return None
 
 
 def _copied(prepared: Prepared, name: str) -> tuple[TextSide | None, TextTower | None, str]:

@@ -110,5 +110,7 @@ class Recipe:
 
     @property
     def student(self) -> str:
-        """The encoder that the run is about: that of the first term."""
-        return self.method.input_of(next(iter(self.method.terms.values()))).encoder
+        """The encoder that the run is about: that of the first term which sees images, else of the first."""
+        terms = list(self.method.terms.values())
+        seeing = (term for term in terms if not self.method.reads_text_alone(term))
+        return self.method.input_of(next(seeing, terms[0])).encoder
