@@ -8,6 +8,7 @@ from pydantic import Discriminator
 
 from onestage.encoders.aggregation import Aggregation
 from onestage.encoders.clip import ClipImage, ClipText
+from onestage.encoders.convnext import ConvNext
 from onestage.encoders.multiway import Multiway
 from onestage.encoders.projectors import Blocks, Codes, Mlp
 from onestage.encoders.regressor import Regressor
@@ -15,7 +16,7 @@ from onestage.encoders.second import Second
 from onestage.encoders.swin import Swin
 from onestage.encoders.vit import Vit
 
-EncoderSpec = Annotated[Vit | Swin | ClipImage | ClipText | Multiway, Discriminator("kind")]
+EncoderSpec = Annotated[Vit | Swin | ConvNext | ClipImage | ClipText | Multiway, Discriminator("kind")]
 ProjectorSpec = Annotated[Blocks | Codes | Mlp | Aggregation | Regressor | Second, Discriminator("kind")]
 """What may stand between a backbone and a term."""
 
@@ -25,6 +26,7 @@ __all__ = [
     "ClipImage",
     "ClipText",
     "Codes",
+    "ConvNext",
     "EncoderSpec",
     "Mlp",
     "Multiway",

@@ -12,7 +12,7 @@ from pydantic import Field
 from onestage.encoders import Codes, Mlp, ProjectorSpec, Regressor
 from onestage.likelihood import LikelihoodSpec
 from onestage.objective.balance import Balance
-from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained, check_drawn
+from onestage.objective.terms import Ema, EncoderRole, Frozen, Input, Part, Term, Trained, check_drawn, check_scores
 from onestage.predictors import Drawn, PredictorSpec
 from onestage.spec import UserError, spec, suggest
 from onestage.targets import Encoded, Spelled, Table
@@ -183,11 +183,7 @@ def _check_names(method: Method, name: str, term: Term) -> None:
         raise UserError(
             f"terms.{name}: likelihood: categorical explains codes of an encoder, target.space: codes, or words"
         )
-    scores = term.target.encoder if isinstance(term.target, Encoded) and term.target.space == "categories" else None
-    if (scores is not None) != (term.likelihood.kind == "scores"):
-        raise UserError(f"terms.{name}: target.space: categories and likelihood: scores go together")
-    if scores is not None and scores not in method.named(Frozen):
-        raise UserError(f"terms.{name}: target.space: categories is for a frozen encoder, which has learned them")
+    check_scores(name, term, method.named(Frozen))
     if term.likelihood.kind == "bernoulli" and not isinstance(term.target, Table):
         raise UserError(f"terms.{name}: likelihood: bernoulli tells the classes of a table, target: table")
     if isinstance(term.target, Table) != (term.y == "label"):

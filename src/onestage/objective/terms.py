@@ -106,6 +106,19 @@ class Ema:
 EncoderRole = Annotated[Trained | Frozen | Ema, Discriminator("kind")]
 
 
+def check_scores(name: str, term: Term, frozen: Sequence[str]) -> None:
+    """Scores of categories are those of a frozen encoder, and have a likelihood of their own.
+
+    Raises:
+        UserError: when they are not.
+    """
+    scores = term.target.encoder if isinstance(term.target, Encoded) and term.target.space == "categories" else None
+    if (scores is not None) != (term.likelihood.kind == "scores"):
+        raise UserError(f"terms.{name}: target.space: categories and likelihood: scores go together")
+    if scores is not None and scores not in frozen:
+        raise UserError(f"terms.{name}: target.space: categories is for a frozen encoder, which has learned them")
+
+
 def check_drawn(terms: Mapping[str, Term], name: str, frozen: Sequence[str]) -> None:
     """A drawn picture comes from an earlier term of all pixels as they are, and a frozen encoder sees it.
 

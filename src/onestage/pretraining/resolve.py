@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from onestage.encoders import ClipImage, ClipText, EncoderSpec, Multiway, Swin, Vit
+from onestage.encoders import ClipImage, ClipText, ConvNext, EncoderSpec, Multiway, Swin, Vit
 from onestage.encoders.swin import CELL
 from onestage.evaluation.labels import check_names
 from onestage.objective import Answers, Method, asks
@@ -70,9 +70,9 @@ def _joint(teacher: Teacher) -> int:
     return teacher.width("joint") if teacher.has_joint else 0
 
 
-def patch_of(model: Vit | Swin | ClipImage | Multiway) -> int:
+def patch_of(model: Vit | Swin | ConvNext | ClipImage | Multiway) -> int:
     """Side of a patch in pixels."""
-    if isinstance(model, Swin):
+    if isinstance(model, (Swin, ConvNext)):
         return CELL
     if model.patch is not None:
         return model.patch
@@ -111,7 +111,7 @@ def _views(method: Method, models: dict[str, EncoderSpec], teachers: dict[str, T
     views = dict(method.views)
     for view, encoder in _seen_by(method):
         model = models.get(encoder)
-        if view not in views or not isinstance(model, (Vit, Swin, ClipImage, Multiway)):
+        if view not in views or not isinstance(model, (Vit, Swin, ConvNext, ClipImage, Multiway)):
             continue
         if views[view].size not in {None, model.size}:
             _check_size(method, view, encoder, model)
@@ -125,7 +125,7 @@ def _views(method: Method, models: dict[str, EncoderSpec], teachers: dict[str, T
     return views
 
 
-def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | ClipImage | Multiway) -> None:
+def _check_size(method: Method, view: str, encoder: str, model: Vit | Swin | ConvNext | ClipImage | Multiway) -> None:
     """Small crops are of a size of their own: views that are seen whole, and of which the pooled row alone is read."""
     size = method.views[view].size
     assert size is not None and model.size is not None
