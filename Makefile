@@ -25,7 +25,7 @@ demo: install ## pre-train and evaluate on the built-in scenes: no download, no 
 	@$(BIN)/python -m onestage.demo
 
 test: install ## the tests: offline, on the CPU, in JOBS single-threaded processes
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 check: install ## style, layers and types
 	@echo "check: ruff"

@@ -15,6 +15,11 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first: processes share the suite file by file, and none should be left alone with it."""
+    items.sort(key=lambda item: item.path.name != "test_resume.py")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder of real data sets: `$ONESTAGE_TEST_DATA`, else `../shared/data` beside the checkout."""

@@ -87,7 +87,7 @@ def test_every_view_explains_each_global_one_but_itself() -> None:
     few = fewer(METHODS["ibot"], 2)
     assert sorted(few.views) == ["local1", "local2", "view1", "view2"] and len(few.inputs) == 4
     codes = [term.weight for name, term in few.terms.items() if not name.startswith("patch")]
-    assert codes == pytest.approx([1 / 6] * 6) and few.terms["patch1"].weight == 0.5
+    assert codes == pytest.approx([1 / 6] * 6) and few.terms["patch1"].weight == 0.25
 
 
 def test_the_table_has_one_line_for_a_group() -> None:
