@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from csv import field_size_limit
 from pathlib import Path
 
 import numpy as np
@@ -220,7 +221,9 @@ def test_csv_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "not valid CSV" in refused(csv(tmp_path, 'file_name,text\na.png,"never closed\n'))
     assert "describes no image" in refused(csv(tmp_path, "file_name,text\n"))
     monkeypatch.setattr(described, "MAX_LINE", 30)
+    before = field_size_limit()
     assert "line 2: longer than 30" in refused(csv(tmp_path, "file_name,text\na.png," + "x" * 30 + "\n"))
+    assert field_size_limit() == before
 
 
 def test_names_that_are_not_unicode(tmp_path: Path) -> None:

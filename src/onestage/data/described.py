@@ -124,8 +124,10 @@ def json_rows(metadata: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(metadata: Path) -> Iterator[dict[str, Any]]:
-    csv.field_size_limit(MAX_LINE)
+    before = csv.field_size_limit(MAX_LINE)  # of the whole process
     try:
         yield from csv.DictReader(_lines(metadata), strict=True)
     except csv.Error as error:
         raise UserError(f"{metadata}: not valid CSV ({error})") from None
+    finally:
+        csv.field_size_limit(before)
