@@ -130,7 +130,7 @@ def test_a_killed_worker_ends_the_run_and_what_it_gave_stays() -> None:
     first = next(stream)
     (worker,) = multiprocessing.active_children()
     worker.kill()
-    with pytest.raises(RuntimeError, match="exited unexpectedly|killed by signal"):
+    with pytest.raises(RuntimeError, match=r"exited unexpectedly|killed by signal"):
         for batch in stream:
             assert batch.number[0] > 0
     gc.collect()
