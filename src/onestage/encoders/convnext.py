@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from onestage.encoders.swin import CELL
 from onestage.layers.normalise import Normalise, Statistics
-from onestage.layers.slots import MaskToken
+from onestage.layers.slots import MaskToken, masked
 from onestage.ops import place_of
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
@@ -95,14 +95,8 @@ class ConvNextEncoder(Encoder):
         assert view is not None, "an image encoder is given a view"
         if piece.owner is not None:
             raise UserError("a ConvNeXt cannot keep mixed images apart: use attention: all, or a vit encoder")
-        if self.mask is not None and piece.hidden is not None:
-            hidden = piece.hidden.unflatten(1, self.grid)
-            self.mask.hidden = hidden.repeat_interleave(CELL // PATCH, 1).repeat_interleave(CELL // PATCH, 2)
-        try:
+        with masked(self.mask, piece.hidden, self.grid, CELL // PATCH):
             maps = self.backbone.forward_features(self.normalise(view.pixels))
-        finally:
-            if self.mask is not None:
-                self.mask.hidden = None
         norm = self.backbone.head.norm
         rows, pooled = norm(maps).flatten(2).transpose(1, 2), norm(maps.mean(dim=(2, 3), keepdim=True)).flatten(1)
         cells = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[0], -1)

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from onestage.layers.normalise import Normalise, Statistics
-from onestage.layers.slots import MaskToken
+from onestage.layers.slots import MaskToken, masked
 from onestage.ops import place_of
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
@@ -99,15 +99,9 @@ class SwinEncoder(Encoder):
         assert view is not None, "an image encoder is given a view"
         if piece.owner is not None:
             raise UserError("a Swin cannot keep mixed images apart: use attention: all, or a vit encoder")
-        if self.mask is not None and piece.hidden is not None:
-            patches = self.backbone.patch_embed.grid_size[0] // self.grid[0]
-            hidden = piece.hidden.unflatten(1, self.grid)
-            self.mask.hidden = hidden.repeat_interleave(patches, 1).repeat_interleave(patches, 2)
-        try:
+        patches = self.backbone.patch_embed.grid_size[0] // self.grid[0]
+        with masked(self.mask, piece.hidden, self.grid, patches):
             maps = self.backbone.forward_features(self.normalise(view.pixels))
-        finally:
-            if self.mask is not None:
-                self.mask.hidden = None
         rows = maps.flatten(1, 2)
         cells = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[0], -1)
         return Tokens(rows, rows.mean(dim=1), place_of(cells), self.grid, view.geometry)

@@ -60,6 +60,20 @@ class MaskToken(nn.Module):
         return torch.where(self.hidden.unsqueeze(-1), self.token.to(embedded.dtype), embedded)
 
 
+@contextmanager
+def masked(mask: MaskToken | None, hidden: Bool[Tensor, "b g"] | None, grid: Grid, patches: int) -> Iterator[None]:
+    """While it is open, the token stands on a map of patches, of which so many a side make a cell of `grid`; nothing
+    changes where there is no token, or nothing is hidden."""
+    if mask is None or hidden is None:
+        yield
+        return
+    mask.hidden = hidden.unflatten(1, grid).repeat_interleave(patches, 1).repeat_interleave(patches, 2)
+    try:
+        yield
+    finally:
+        mask.hidden = None
+
+
 def slowed(share: float, module: nn.Module, args: object, embedded: Float[Tensor, "b g d"]) -> Float[Tensor, "b g d"]:
     """A forward hook for a patch embedding, once its share is given: the same rows with that share of the gradient."""
     return share * embedded + (1 - share) * embedded.detach()
