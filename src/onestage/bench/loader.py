@@ -30,6 +30,7 @@ from onestage.data.decode import Stored
 from onestage.data.fast import Decoder, chosen, decode
 from onestage.engine.loader import Batches, batches
 from onestage.engine.pieces import on_device
+from onestage.layers.normalise import STATISTICS
 from onestage.methods import METHODS
 from onestage.roles import Picture
 from onestage.spec import spec
@@ -96,10 +97,15 @@ def _machine(files: list[bytes], decoder: Decoder, device: torch.device, rounds:
 def _contestants(
     folder: Path, files: list[bytes], workers: int, steps: int, decoder: Decoder, device: torch.device
 ) -> dict[str, Callable[[], float]]:
+    mean, std = (torch.tensor(one, device=device).view(3, 1, 1) for one in STATISTICS["imagenet"])
     shards = str(folder / "shards" / "*.tar")
 
+    def normalised(pixels: torch.Tensor) -> int:
+        pixels.sub_(mean).div_(std)
+        return len(pixels)
+
     def ours(source: str) -> float:
-        return rate_of(map(len, _ours(source, workers, steps, decoder, device)))
+        return rate_of(normalised(batch) for batch in _ours(source, workers, steps, decoder, device))
 
     return {
         "onestage, folder": partial(ours, str(folder / "images")),
@@ -129,7 +135,7 @@ def _ours(source: str, workers: int, steps: int, decoder: Decoder, device: torch
     method = replace(METHODS["supervised"], views={"view1": VIEW})
     made = Batches(open_source(source), method, {}, BATCH, 0, None, Quarantine(None), None, steps, decoder=decoder)
     for batch in batches(made, 0, steps, workers):
-        yield on_device(batch, device, "imagenet").views["view1"].pixels
+        yield on_device(batch, device).views["view1"].pixels
 
 
 @final

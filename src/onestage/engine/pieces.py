@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from onestage.engine.lent import Reused
-from onestage.layers.normalise import STATISTICS, Statistics
 from onestage.spec import UserError
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
@@ -20,18 +19,14 @@ CACHED = 1 << 18
 _MEMORY = Reused()
 
 
-def on_device(batch: Batch, device: torch.device, statistics: Statistics = "none") -> Batch:
-    """A batch on its device, with pixels as floats in [0, 1].
-
-    Args:
-        statistics: what normalises them, for a network that does not do so itself, as ours do.
-    """
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch on its device, with pixels as floats in [0, 1]."""
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
     views = {
-        name: View(_floats(move(view.pixels), statistics), Geometry(*map(move, view.geometry)))
+        name: View(_floats(move(view.pixels)), Geometry(*map(move, view.geometry)))
         for name, view in batch.views.items()
     }
     return Batch(
@@ -48,25 +43,15 @@ def on_device(batch: Batch, device: torch.device, statistics: Statistics = "none
     )
 
 
-def _floats(pixels: UInt8[Tensor, "b c h w"], statistics: Statistics) -> Float[Tensor, "b c h w"]:
-    """Pixels as floats: on the CPU in memory that is used again, and a few pictures at a time."""
-    normalise = _normalising(statistics, pixels.device)
+def _floats(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Pixels as floats in [0, 1]: on the CPU in memory that is used again, and a few pictures at a time."""
     if pixels.device.type != "cpu":
-        return normalise(pixels.float())
+        return pixels.float().div_(255)
     made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape)
     few = max(CACHED // pixels[0].numel(), 1)
     for part, whole in zip(made.split(few), pixels.split(few), strict=True):
-        normalise(part.copy_(whole))
+        part.copy_(whole).div_(255)
     return made
-
-
-def _normalising(statistics: Statistics, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What changes pixels from 0 to 255 in place to [0, 1], normalised."""
-    if statistics == "none":
-        return lambda pixels: pixels.div_(255)
-    mean, std = (torch.tensor(one, device=device).view(3, 1, 1) for one in STATISTICS[statistics])
-    scale, shift = 1 / (255 * std), mean / std
-    return lambda pixels: pixels.mul_(scale).sub_(shift)  # half the time of two divisions
 
 
 def split(batch: Batch, pieces: int) -> list[Batch]:
