@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the ranks of every world found, and whole runs of theirs."""
     made = tmp_path_factory.mktemp("ranked")
     command = [sys.executable, str(Path(__file__).with_name("ranked.py")), str(made)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     return made
 

@@ -15,7 +15,7 @@ from killed import environment, measured, newest
 from onestage.storage.checkpoint import latest, load
 from small import ROWS, STEPS
 
-pytestmark = pytest.mark.timeout(1800)  # the first waits for the runs of all rows: a minute of two idle cores
+pytestmark = pytest.mark.timeout(700)  # the first waits for the runs of all rows, which end within 600 s
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     rows = [row for row in ROWS if row in tested]
     command = [sys.executable, str(Path(__file__).with_name("killed.py")), str(folder), *rows]
     with (folder / "log.txt").open("w") as log:  # a file: loading processes outlive a killed run for a while
-        done = subprocess.run(command, env=environment(), stdout=log, stderr=log, timeout=1500, check=False)
+        done = subprocess.run(command, env=environment(), stdout=log, stderr=log, timeout=600, check=False)
     assert done.returncode == 0, (folder / "log.txt").read_text()[-4000:]
     return folder
 
