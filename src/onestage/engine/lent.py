@@ -1,6 +1,6 @@
-"""Memory that is lent, and lent again once nobody holds it: to map, clear and fault in the pages of a new buffer costs
-more than to write a batch into one that is there.
+"""Memory that is lent, and lent again once nobody holds it.
 
+To map, clear and fault in the pages of a new buffer costs more than to write a batch into one that is there.
 What is lent is a tensor of its own; its views, and what autograd keeps of them, hold it like any other. Where somebody
 keeps all that was made, new memory is taken, and nobody waits.
 """

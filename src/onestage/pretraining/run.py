@@ -68,7 +68,9 @@ def _run(prepared: Prepared, run: Path, start: Progressed, say: Say) -> Progress
     prepared.server.close()
     with suppress(OSError):  # it is not there, or not empty
         (run / ANSWERS).rmdir()
-    say(f"seen: {now.step * prepared.recipe.batch:,} images, {now.texts:,} image-text pairs")
+    samples = now.step * prepared.recipe.batch
+    shown = f"{samples:,} images, {now.texts:,} image-text pairs"
+    say(f"seen: {shown if prepared.recipe.method.views else f'{samples:,} texts, no images'}")
     return now
 
 
