@@ -158,14 +158,6 @@ def test_views_carry_their_geometry() -> None:
     assert {True, False} == set(flips)
 
 
-def test_pixels_become_floats_in_0_to_1() -> None:
-    batch = made(Digits(), sized("clip"))[0]
-    there = on_device(batch, torch.device("cpu"))
-    assert there.views["view1"].pixels.dtype == torch.float32
-    assert torch.equal((there.views["view1"].pixels * 255).round().byte(), batch.views["view1"].pixels)
-    assert float(there.views["view1"].pixels.max()) <= 1
-
-
 @pytest.mark.parametrize("pieces", [1, 2, 4])
 def test_pieces_make_up_the_batch(pieces: int) -> None:
     batch = made(Scenes(), sized("clip"))[0]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torchvision import transforms
 
 from onestage.layers.normalise import STATISTICS, Normalise, unit
 from onestage.ops import place_of
@@ -192,6 +194,31 @@ def test_normalise_keeps_precision_and_saves_nothing() -> None:
         assert list(module.state_dict()) == []
     assert torch.equal(Normalise("none")(pixels), pixels)
     assert torch.equal(Normalise("half")(torch.ones(1, 3, 1, 1)), torch.ones(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 8, 8), (3, 3, 5, 7), (3, 3, 224, 224), (2, 3, 600, 400)])
+def test_uint8_pixels_are_made_floats_and_normalised(shape: tuple[int, ...]) -> None:
+    """Of batches smaller and larger than what is made at a time, all 256 values, against torchvision."""
+    pixels = torch.arange(torch.Size(shape).numel()).mul(7).remainder(256).to(torch.uint8).view(shape)
+    before = pixels.clone()
+    for name, statistics in STATISTICS.items():
+        made = Normalise(name)(pixels)
+        assert made.dtype == torch.float32 and made.is_contiguous()
+        torch.testing.assert_close(made, transforms.functional.normalize(pixels.double() / 255, *statistics).float())
+    assert torch.equal(Normalise("none")(pixels), pixels / 255) and torch.equal(pixels, before)
+    again = torch.compile(Normalise("clip"), backend="eager")(pixels)
+    torch.testing.assert_close(again, Normalise("clip")(pixels))
+
+
+def test_normalised_pixels_are_kept_for_the_gradient() -> None:
+    """What a convolution keeps of one batch is not written over by the next."""
+    weight = torch.ones(1, 3, 4, 4, requires_grad=True)
+    first, second = (torch.full((2, 3, 8, 8), value, dtype=torch.uint8) for value in (255, 0))
+    made = functional.conv2d(Normalise("half")(first), weight).sum()
+    for _ in range(20):
+        Normalise("half")(second)
+    made.backward()
+    assert weight.grad is not None and torch.equal(weight.grad, torch.full_like(weight, 50.0))
 
 
 def test_unit_rows_and_rows_too_short_for_a_direction() -> None:

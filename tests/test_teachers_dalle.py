@@ -71,6 +71,8 @@ def test_a_view_is_brought_to_112_pixels(files: tuple[Path, Path]) -> None:
     teacher, pixels = load(f"dalle:{files[0]}"), torch.rand(1, 3, 224, 224)
     small_ones = torch.nn.functional.interpolate(pixels, (112, 112), mode="bicubic", antialias=True).clamp(0, 1)
     assert torch.equal(teacher.tokens(pixels, "codes").rows, teacher.tokens(small_ones, "codes").rows)
+    for stored in ((255 * pixels).byte(), (255 * small_ones).byte()):
+        assert torch.equal(teacher.tokens(stored, "codes").rows, teacher.tokens(stored / 255, "codes").rows)
 
 
 def test_what_it_cannot_do_is_said(files: tuple[Path, Path], tmp_path: Path) -> None:

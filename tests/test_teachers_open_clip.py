@@ -53,6 +53,9 @@ def test_images_of_another_size_are_brought_to_the_teachers(kind: str, folders: 
     expected = model.encode_image(preprocess(image)[None])
     given = teacher.tokens(pixels_of(image), "joint").pooled
     assert functional.cosine_similarity(given, expected).item() > 0.9999  # Pillow rounds to eight bits in between
+    for pixels in (pixels_of(image), pixels_of(picture(teacher.size))):
+        stored = teacher.tokens((pixels * 255).round().byte(), "joint").pooled
+        torch.testing.assert_close(stored, teacher.tokens(pixels, "joint").pooled, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

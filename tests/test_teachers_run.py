@@ -58,6 +58,10 @@ def test_joint_rows_of_a_run_are_its_encoder_and_predictor(run: Path) -> None:
     torch.testing.assert_close(answer.pooled, raw.pooled @ matrix.T + bias, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(answer.rows, raw.rows @ matrix.T + bias, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(teacher.tokens(pixels, "raw").rows, raw.rows, atol=1e-6, rtol=1e-6)
+    for size in (teacher.size, teacher.size + 10):
+        stored = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+        same = teacher.tokens(stored / 255, "joint").rows
+        torch.testing.assert_close(teacher.tokens(stored, "joint").rows, same, atol=1e-5, rtol=1e-4)
     assert teacher.scale == pytest.approx(weights["likelihoods.pair.log_scale"].exp().item())
     assert not any(module.training for part in teacher.parts() for module in part.modules())
 

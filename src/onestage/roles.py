@@ -20,7 +20,7 @@ from onestage.sample import Mask as Mask
 from onestage.sample import Picture as Picture
 from onestage.sample import Sample as Sample
 from onestage.sample import Source as Source
-from onestage.types import Also, Grid, Piece, Scope, Target, Tokens, View, Wanted
+from onestage.types import Also, Grid, Images, Piece, Scope, Target, Tokens, View, Wanted
 
 Space = Literal["joint", "raw", "codes", "categories"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection;
@@ -279,8 +279,8 @@ class Teacher(ABC):
     def width(self, space: Space) -> int: ...
 
     @abstractmethod
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
-        """Tokens of images in [0, 1] at any square size; its own size and normalisation are applied here. Outputs of
+    def tokens(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
+        """Tokens of images at any square size; its own size and normalisation are applied here. Outputs of
         blocks are given in the space too: in the joint one, as if each were the last block's."""
 
     @abstractmethod

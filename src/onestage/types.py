@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 POOLED = -1
@@ -26,10 +26,14 @@ class Geometry(NamedTuple):
     flip: Bool[Tensor, " b"]
 
 
-class View(NamedTuple):
-    """One view of every sample of a batch: pixels in [0, 1], and their geometry."""
+Images = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
+"""Pictures, red, green and blue: uint8, as they are decoded, or floats in [0, 1]."""
 
-    pixels: Float[Tensor, "b c h w"]
+
+class View(NamedTuple):
+    """One view of every sample of a batch, and its geometry."""
+
+    pixels: Images
     geometry: Geometry
 
 

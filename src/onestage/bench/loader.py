@@ -30,7 +30,7 @@ from onestage.data.decode import Stored
 from onestage.data.fast import Decoder, chosen, decode
 from onestage.engine.loader import Batches, batches
 from onestage.engine.pieces import on_device
-from onestage.layers.normalise import STATISTICS
+from onestage.layers.normalise import Normalise
 from onestage.methods import METHODS
 from onestage.roles import Picture
 from onestage.spec import spec
@@ -97,15 +97,11 @@ def _machine(files: list[bytes], decoder: Decoder, device: torch.device, rounds:
 def _contestants(
     folder: Path, files: list[bytes], workers: int, steps: int, decoder: Decoder, device: torch.device
 ) -> dict[str, Callable[[], float]]:
-    mean, std = (torch.tensor(one, device=device).view(3, 1, 1) for one in STATISTICS["imagenet"])
+    normalise = Normalise("imagenet").to(device)
     shards = str(folder / "shards" / "*.tar")
 
-    def normalised(pixels: torch.Tensor) -> int:
-        pixels.sub_(mean).div_(std)
-        return len(pixels)
-
     def ours(source: str) -> float:
-        return rate_of(normalised(batch) for batch in _ours(source, workers, steps, decoder, device))
+        return rate_of(len(normalise(pixels)) for pixels in _ours(source, workers, steps, decoder, device))
 
     return {
         "onestage, folder": partial(ours, str(folder / "images")),

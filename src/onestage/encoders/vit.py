@@ -25,7 +25,7 @@ from onestage.layers.stem import ConvStem
 from onestage.ops import place_of, shown
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
-from onestage.types import Grid, Layer, Piece, Tokens
+from onestage.types import Grid, Images, Layer, Piece, Tokens
 
 Pool = Literal["cls", "mean", "all", "map"]
 
@@ -188,7 +188,7 @@ class VitEncoder(Encoder):
         tokens = tokens._replace(second=rows[:, 1] if self.class_tokens == 2 else None)
         return tokens._replace(bias=added) if layers else tokens
 
-    def _grid_of(self, pixels: Float[Tensor, "b c h w"]) -> Grid | None:
+    def _grid_of(self, pixels: Images) -> Grid | None:
         """The grid of images of another size; None: they are of the encoder's own.
 
         Raises:

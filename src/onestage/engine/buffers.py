@@ -1,7 +1,7 @@
 """Where a batch's pixels are put, and how a batch crosses from a loading process to the training process.
 
 A view is written to its place as soon as it is cut, while it is small and at hand. All views of a batch lie in one
-buffer, which both processes keep mapped and use again (`lent.py`); the small rest goes beside it.
+buffer, which both processes keep mapped and use again (`slots.py`); the small rest goes beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestage.engine.lent import Lenders, Slot, Slots
+from onestage.engine.slots import Lenders, Slot, Slots
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 

@@ -22,10 +22,11 @@ from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
 from onestage.engine.buffers import Seen, Sent, Stack, received, sent
 from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
-from onestage.engine.lent import Lenders, Reused, Slots
 from onestage.engine.repeats import Repeats
+from onestage.engine.slots import Lenders, Slots
 from onestage.engine.texts import ShortFirst, choose, in_turn
 from onestage.engine.together import together
+from onestage.lent import Reused
 from onestage.objective import Method
 from onestage.objective.mix import partner
 from onestage.roles import BadSample, Picture, Sample, Source

@@ -7,28 +7,19 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from onestage.engine.lent import Reused
 from onestage.spec import UserError
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
-CACHED = 1 << 18
-"""Floats that are made at a time: they are still in the cache when they are divided."""
-_MEMORY = Reused()
-
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on its device, with pixels as floats in [0, 1]."""
+    """A batch on its device. Pixels stay uint8: every network makes of them what it reads, in one pass."""
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)
 
-    views = {
-        name: View(_floats(move(view.pixels)), Geometry(*map(move, view.geometry)))
-        for name, view in batch.views.items()
-    }
+    views = {name: View(move(view.pixels), Geometry(*map(move, view.geometry))) for name, view in batch.views.items()}
     return Batch(
         batch.number,
         views,
@@ -41,17 +32,6 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
         {name: move(noise) for name, noise in batch.noise.items()},
         {name: Blended(*map(move, blend)) for name, blend in batch.blends.items()},
     )
-
-
-def _floats(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Pixels as floats in [0, 1]: on the CPU in memory that is used again, and a few pictures at a time."""
-    if pixels.device.type != "cpu":
-        return pixels.float().div_(255)
-    made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape)
-    few = max(CACHED // pixels[0].numel(), 1)
-    for part, whole in zip(made.split(few), pixels.split(few), strict=True):
-        part.copy_(whole).div_(255)
-    return made
 
 
 def split(batch: Batch, pieces: int) -> list[Batch]:

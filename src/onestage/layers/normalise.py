@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.lent import Reused
 from onestage.ops import at_least_fp32
+from onestage.types import Images
 
 Statistics = Literal["imagenet", "clip", "half", "none"]
 Channels = tuple[float, float, float]
@@ -25,13 +27,17 @@ STATISTICS: dict[Statistics, tuple[Channels, Channels]] = {
 }
 """Mean and standard deviation of red, green and blue, for pixels in [0, 1]."""
 
+CACHED = 1 << 18
+"""Floats that are made of uint8 pixels at a time: they are still in the cache when they are normalised."""
+_MEMORY = Reused()
+
 SHORTEST = 1e-6
 """Length below which a row has no direction."""
 
 
 @final
 class Normalise(nn.Module):
-    """(pixels - mean) / std per channel; the precision of the pixels is kept."""
+    """`normalised` by statistics that have a name."""
 
     mean: Tensor
     std: Tensor
@@ -43,8 +49,32 @@ class Normalise(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
-    def forward(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-        return ((pixels - self.mean) / self.std).to(pixels.dtype)
+    def forward(self, pixels: Images) -> Float[Tensor, "b 3 h w"]:
+        return normalised(pixels, self.mean, self.std)
+
+
+def in_unit(pixels: Images) -> Float[Tensor, "b c h w"]:
+    """Pixels as floats in [0, 1]."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(255)
+
+
+def normalised(pixels: Images, mean: Float[Tensor, "c 1 1"], std: Float[Tensor, "c 1 1"]) -> Float[Tensor, "b c h w"]:
+    """(pixels - mean) / std per channel, of pixels in [0, 1] in their precision, of uint8 in fp32.
+
+    On the CPU uint8 pixels are made floats and normalised a few pictures at a time, in the cache, and written once, to
+    memory that is used again.
+    """
+    if pixels.is_floating_point():
+        return ((pixels - mean) / std).to(pixels.dtype)
+    mean, std = 255 * mean, 255 * std
+    if pixels.device.type != "cpu" or torch.compiler.is_compiling() or not pixels.numel():
+        return pixels.float().sub_(mean).div_(std)
+    made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape)
+    few = max(CACHED // max(pixels[:1].numel(), 1), 1)
+    near = made.new_empty(pixels[:few].shape)
+    for part, whole in zip(made.split(few), pixels.split(few), strict=True):
+        torch.div(near[: len(part)].copy_(whole).sub_(mean), std, out=part)
+    return made
 
 
 def unit(rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:

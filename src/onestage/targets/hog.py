@@ -78,7 +78,7 @@ class HogTarget(TargetMaker):
                 f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
             )
         with torch.autocast(source.pixels.device.type, enabled=False):
-            found = histograms(self.normalise(source.pixels.float()), self.cell, self.bins)
+            found = histograms(self.normalise(source.pixels).float(), self.cell, self.bins)
         side = self.patch // self.cell
         # (b, channel, bin, patch row, cell row, patch column, cell column) to one row of values a patch.
         cells = found.unflatten(4, (grid[1], side)).unflatten(3, (grid[0], side))

@@ -74,7 +74,7 @@ class PixelsTarget(TargetMaker):
                 f"a pixel target of {grid[0]} x {grid[1]} patches of {self.patch} px needs a view of "
                 f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
             )
-        pixels = self.normalise(source.pixels.float())
+        pixels = self.normalise(source.pixels).float()
         if self.norm == "local":
             with torch.autocast(pixels.device.type, enabled=False):
                 pixels = standardise_locally(pixels, self.window)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from onestage.layers.normalise import in_unit
 from onestage.ops import place_of
 from onestage.roles import ALONE, Space, Teacher
 from onestage.spec import UserError
@@ -25,7 +26,7 @@ from onestage.storage import read_safetensors
 from onestage.teachers.files import licence_in, need_safetensors
 from onestage.teachers.resize import to_size, whole
 from onestage.teachers.spaces import no_categories
-from onestage.types import Also, Grid, Tokens
+from onestage.types import Also, Grid, Images, Tokens
 
 PREFIX = "dalle:"
 SIZE, CELL = 112, 8
@@ -61,13 +62,13 @@ class DalleTeacher(Teacher):
         return self.codes if space == "codes" else self._width
 
     @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+    def tokens(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         self.width(space)
         if also != ALONE:
             raise UserError(f"{self.reference}: a tokenizer has no attention and no blocks of a transformer to give")
         # Codes flip between near scores: they are computed in fp32 whatever the run's precision is.
         with torch.autocast(pixels.device.type, enabled=False):
-            images = to_size(pixels.float(), self.size, "bicubic") * (1 - 2 * MARGIN) + MARGIN
+            images = in_unit(to_size(pixels, self.size, "bicubic")) * (1 - 2 * MARGIN) + MARGIN
             maps = self.network[:-1](images)
             rows = maps.flatten(2).transpose(1, 2)
             if space == "codes":

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from onestage.layers.looks import looks_of
-from onestage.layers.normalise import STATISTICS
+from onestage.layers.normalise import STATISTICS, normalised
 from onestage.layers.outputs import outputs_of
 from onestage.ops import place_of
 from onestage.roles import ALONE, CategoryHead, Space, Teacher
@@ -20,7 +20,7 @@ from onestage.teachers.resize import Interpolation, to_size, whole
 from onestage.teachers.spaces import no_categories, no_codes
 from onestage.teachers.text import TextTower, freeze
 from onestage.teachers.tower import Pixels, Tower, split
-from onestage.types import Also, Layer, Tokens
+from onestage.types import Also, Images, Layer, Tokens
 
 
 @final
@@ -49,8 +49,8 @@ class LibraryTeacher(Teacher):
         self.grid, self.size = tower.grid, pixels.size
         self.pixels, self.device = pixels, device
         self.interpolation: Interpolation = pixels.interpolation
-        self.mean = torch.tensor(pixels.mean, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(pixels.std, device=device).view(1, 3, 1, 1)
+        self.mean = torch.tensor(pixels.mean, device=device).view(3, 1, 1)
+        self.std = torch.tensor(pixels.std, device=device).view(3, 1, 1)
         self.statistics = _statistics(pixels)
         self.has_joint = tower.joint is not None
         self.has_text = read_texts is not None
@@ -78,15 +78,16 @@ class LibraryTeacher(Teacher):
         return self.tower.joint
 
     @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+    def tokens(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         return self.look(pixels, space, also)
 
-    def look(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+    def look(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         """The same tokens, with gradients for the pixels."""
         self.width(space)
         if space == "categories":
             return scored(self.look(pixels, "raw"), self.categories)
-        images, tower = (to_size(pixels, self.size, self.interpolation) - self.mean) / self.std, self.tower
+        images = normalised(to_size(pixels, self.size, self.interpolation), self.mean, self.std)
+        tower = self.tower
         last = tower.attention() if also.attention else None
         with outputs_of(tower.blocks(), also.layers) as outputs, looks_of(last, tower.query_key) as looks:
             rows = tower.raw(images) if space == "raw" else tower.projected(images)

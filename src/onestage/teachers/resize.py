@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional
 
-from onestage.types import Geometry
+from onestage.layers.normalise import in_unit
+from onestage.types import Geometry, Images
 
 Interpolation = Literal["bicubic", "bilinear"]
 
 
-def to_size(pixels: Float[Tensor, "b c h w"], size: int, interpolation: Interpolation) -> Float[Tensor, "b c s s"]:
-    """Images in [0, 1] resized with antialiasing to a square of `size`; unchanged where they have it already."""
+def to_size(pixels: Images, size: int, interpolation: Interpolation) -> Images:
+    """Images resized with antialiasing to a square of `size`, in [0, 1]; unchanged where they have it already."""
     if pixels.shape[-2:] == (size, size):
         return pixels
-    resized = functional.interpolate(pixels, (size, size), mode=interpolation, align_corners=False, antialias=True)
+    resized = functional.interpolate(
+        in_unit(pixels), (size, size), mode=interpolation, align_corners=False, antialias=True
+    )
     return resized.clamp(0, 1)
 
 
-def whole(pixels: Float[Tensor, "b c h w"]) -> Geometry:
+def whole(pixels: Images) -> Geometry:
     """The geometry of images seen whole."""
     b, _, h, w = pixels.shape
     box = torch.tensor([0.0, 0.0, h, w], device=pixels.device).expand(b, 4)

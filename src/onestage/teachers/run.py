@@ -21,7 +21,7 @@ from onestage.teachers.resize import to_size, whole
 from onestage.teachers.spaces import no_categories, no_codes
 from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
-from onestage.types import POOLED, Also, Layer, Piece, Tokens, View, Wanted
+from onestage.types import POOLED, Also, Images, Layer, Piece, Tokens, View, Wanted
 
 
 @final
@@ -73,10 +73,10 @@ class RunTeacher(Teacher):
         return self.bundle.joint
 
     @torch.no_grad()
-    def tokens(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+    def tokens(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         return self.look(pixels, space, also)
 
-    def look(self, pixels: Float[Tensor, "b c h w"], space: Space, also: Also = ALONE) -> Tokens:
+    def look(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         """The same tokens, with gradients for the pixels."""
         view = View(to_size(pixels, self.size, "bicubic"), whole(pixels))
         tokens = self.encoder({"image": Piece(view=view, layers=also.layers, attention=also.attention)})

@@ -14,7 +14,7 @@ from onestage.roles import Space
 from onestage.teachers import AnyTeacher
 from onestage.teachers.serving.spec import Serving
 from onestage.teachers.text import reader
-from onestage.types import Also, Layer, Place, Tokens, Words
+from onestage.types import Also, Images, Layer, Place, Tokens, Words
 
 Forward = Callable[[Float[Tensor, "b c h w"], Space, Also], Tokens]
 
@@ -39,8 +39,8 @@ class Portions:
         }
 
     @torch.no_grad()
-    def tokens(self, ask: Ask, pixels: Float[Tensor, "b c h w"]) -> Tokens:
-        """Tokens of images in [0, 1] on the device."""
+    def tokens(self, ask: Ask, pixels: Images) -> Tokens:
+        """Tokens of images on the device."""
         most = self.most or pixels.shape[0]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             made = [self._portion(ask, portion, most) for portion in pixels.split(most)]
@@ -61,7 +61,7 @@ class Portions:
             made = [tower.words(Words(*portion)) for portion in portions]
         return made[0] if len(made) == 1 else _joined(made)
 
-    def _portion(self, ask: Ask, pixels: Float[Tensor, "b c h w"], most: int) -> Tokens:
+    def _portion(self, ask: Ask, pixels: Images, most: int) -> Tokens:
         missing = most - pixels.shape[0]
         if not (self.compiled and missing):  # compiled, each other size would be compiled anew
             return self._forward[ask.encoder](pixels, ask.space, ask.also)

@@ -20,7 +20,7 @@ from onestage.teachers.serving.codec import Answered, Codec, decode, encode
 from onestage.teachers.serving.live import Portions, each
 from onestage.teachers.serving.ring import Ring
 from onestage.teachers.serving.store import Store
-from onestage.types import Batch, Mark, Tokens, Words
+from onestage.types import Batch, Images, Mark, Tokens, Words
 
 
 class Server(ABC):
@@ -37,7 +37,7 @@ class Server(ABC):
         return spread._replace(geometry=view.geometry)
 
     @abstractmethod
-    def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
+    def answer(self, ask: Ask, pixels: Images, batch: Batch) -> Tokens:
         """Tokens of every view, each once."""
 
     @abstractmethod
@@ -64,7 +64,7 @@ class LiveServer(Server):
     def __init__(self, teachers: Portions) -> None:
         self.teachers = teachers
 
-    def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
+    def answer(self, ask: Ask, pixels: Images, batch: Batch) -> Tokens:
         return self.teachers.tokens(ask, pixels)
 
     def told(self, ask: Ask, words: Words) -> Tokens:
@@ -98,7 +98,7 @@ class ReplayServer(Server):
         self.rings: dict[Ask, Ring] = {}
         self.asked = self.made = 0
 
-    def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
+    def answer(self, ask: Ask, pixels: Images, batch: Batch) -> Tokens:
         if batch.marks is None:  # validation: views that are not the run's own
             return self.teachers.tokens(ask, pixels)
         ring, shape, mark = self._ring(ask), self.answered[ask], marks(ask, batch.marks, batch.copies)
@@ -128,7 +128,7 @@ class ReplayServer(Server):
             self.rings[ask] = self.open_ring(ask, self.answered[ask].size(self.codec))
         return self.rings[ask]
 
-    def _encoded(self, ask: Ask, pixels: Float[Tensor, "v c h w"]) -> UInt8[Tensor, "v bytes"]:
+    def _encoded(self, ask: Ask, pixels: Images) -> UInt8[Tensor, "v bytes"]:
         return encode(rows_of(self.teachers.tokens(ask, pixels)), self.codec).cpu()
 
 
@@ -158,7 +158,7 @@ class StoreServer(Server):
         self.teachers, self.store = teachers, store
         self.questions = {one.ask: (number, one.shape) for number, one in enumerate(store.manifest.answers)}
 
-    def answer(self, ask: Ask, pixels: Float[Tensor, "v c h w"], batch: Batch) -> Tokens:
+    def answer(self, ask: Ask, pixels: Images, batch: Batch) -> Tokens:
         if batch.marks is None:
             return self.teachers.tokens(ask, pixels)
         number, shape = self.questions[ask]

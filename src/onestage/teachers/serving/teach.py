@@ -160,7 +160,7 @@ def _records(good: list[Cut], number: int, manifest: Manifest, teachers: Portion
     one = manifest.answers[number]
     if not good:
         return np.zeros((0, manifest.count, 0), np.uint8)
-    pixels = torch.cat([cut.pixels[one.view] for cut in good]).to(teachers.device).float().div_(255)
+    pixels = torch.cat([cut.pixels[one.view] for cut in good]).to(teachers.device)
     made = encode(rows_of(teachers.tokens(one.ask, pixels)), manifest.codec).cpu().numpy()
     return made.reshape(len(good), manifest.count, -1)
 
