@@ -68,7 +68,7 @@ class DalleTeacher(Teacher):
             raise UserError(f"{self.reference}: a tokenizer has no attention and no blocks of a transformer to give")
         # Codes flip between near scores: they are computed in fp32 whatever the run's precision is.
         with torch.autocast(pixels.device.type, enabled=False):
-            images = in_unit(to_size(pixels, self.size, "bicubic")) * (1 - 2 * MARGIN) + MARGIN
+            images = in_unit(to_size(pixels, self.size, "bicubic")).float() * (1 - 2 * MARGIN) + MARGIN
             maps = self.network[:-1](images)
             rows = maps.flatten(2).transpose(1, 2)
             if space == "codes":

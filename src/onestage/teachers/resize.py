@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 from torch.nn import functional
 
 from onestage.layers.normalise import in_unit
 from onestage.types import Geometry, Images
 
 Interpolation = Literal["bicubic", "bilinear"]
+SquareImages = UInt8[Tensor, "b c s s"] | Float[Tensor, "b c s s"]
 
 
-def to_size(pixels: Images, size: int, interpolation: Interpolation) -> Images:
+def to_size(pixels: Images, size: int, interpolation: Interpolation) -> SquareImages:
     """Images resized with antialiasing to a square of `size`, in [0, 1]; unchanged where they have it already."""
     if pixels.shape[-2:] == (size, size):
         return pixels
