@@ -52,7 +52,7 @@ def batch_of(prepared: Prepared, step: int) -> Batch:
 def poisoned(batch: Batch, value: float) -> Batch:
     """The batch with one pixel of one image changed."""
     name, view = next(iter(batch.views.items()))
-    pixels = view.pixels.clone()
+    pixels = view.pixels / 255
     pixels[0, 0, 0, 0] = value
     return batch._replace(views={**batch.views, name: view._replace(pixels=pixels)})
 

@@ -205,7 +205,7 @@ def test_uint8_pixels_are_made_floats_and_normalised(shape: tuple[int, ...], mon
         made = Normalise(name)(pixels)
         assert made.dtype == torch.float32 and made.is_contiguous()
         torch.testing.assert_close(made, transforms.functional.normalize(pixels.double() / 255, *statistics).float())
-    assert torch.equal(Normalise("none")(pixels), pixels / 255) and torch.equal(pixels, before)
+    assert torch.equal(pixels, before)
     made = Normalise("clip")(pixels)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # then it is what a GPU does
     assert torch.equal(Normalise("clip")(pixels), made)

@@ -27,8 +27,6 @@ STATISTICS: dict[Statistics, tuple[Channels, Channels]] = {
 }
 """Mean and standard deviation of red, green and blue, for pixels in [0, 1]."""
 
-CACHED = 1 << 18
-"""Floats that are made of uint8 pixels at a time: they are still in the cache when they are normalised."""
 _MEMORY = Reused()
 
 SHORTEST = 1e-6
@@ -61,20 +59,15 @@ def in_unit(pixels: Images) -> Float[Tensor, "b c h w"]:
 def normalised(pixels: Images, mean: Float[Tensor, "c 1 1"], std: Float[Tensor, "c 1 1"]) -> Float[Tensor, "b c h w"]:
     """(pixels - mean) / std per channel, of pixels in [0, 1] in their precision, of uint8 in fp32.
 
-    On the CPU uint8 pixels are made floats and normalised a few pictures at a time, in the cache, and written once, to
-    memory that is used again.
+    On the CPU the floats of uint8 pixels are made in memory that is used again.
     """
     if pixels.is_floating_point():
         return ((pixels - mean) / std).to(pixels.dtype)
-    mean, std = 255 * mean, 255 * std
-    if pixels.device.type != "cpu" or torch.compiler.is_compiling() or not pixels.numel():
-        return pixels.float().sub_(mean).div_(std)
-    made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape)
-    few = max(CACHED // max(pixels[:1].numel(), 1), 1)
-    near = made.new_empty(pixels[:few].shape)
-    for part, whole in zip(made.split(few), pixels.split(few), strict=True):
-        torch.div(near[: len(part)].copy_(whole).sub_(mean), std, out=part)
-    return made
+    if pixels.device.type == "cpu" and pixels.numel() and not torch.compiler.is_compiling():
+        made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape).copy_(pixels)
+    else:
+        made = pixels.float()
+    return made.sub_(255 * mean).mul_(1 / (255 * std))
 
 
 def unit(rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
