@@ -86,6 +86,12 @@ def test_pixels_that_are_not_normalised() -> None:
     assert "models.student.normalise: none" in fault
 
 
+def test_a_temperature_for_towers_that_agree_already(teacher: str) -> None:
+    (fault,) = faults("uta_tuned_tiny", PAIR, data="scenes")
+    assert fault.startswith("terms.pair.likelihood: its temperature stays at 0.01") and "--init" in fault
+    assert faults("uta_tuned_tiny", PAIR, data="scenes", init=teacher) == []
+
+
 def test_grids_that_differ(teacher: str) -> None:
     (fault,) = faults("uta_tiny", STUDENT | {"models.student.size": "40"}, data="scenes", teacher=teacher)
     assert "5x5" in fault and "6x6" in fault and "needs size 48" in fault

@@ -11,8 +11,9 @@ import torch
 
 from full_width import shallow
 from onestage import cli, pretraining
-from onestage.encoders import ClipImage, ClipText, EncoderSpec, Vit
+from onestage.encoders import ClipImage, ClipText, ConvNext, EncoderSpec, Vit
 from onestage.encoders.clip import ClipTextEncoder
+from onestage.encoders.convnext import ConvNextEncoder
 from onestage.objective import Objective
 from onestage.pretraining import Prepared, initialise_from, prepare
 from onestage.pretraining.bundle import live
@@ -75,6 +76,25 @@ def test_timms_models(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("arch", ["convnext_atto", "convnextv2_atto"])
+def test_timms_convnexts(arch: str, tmp_path: Path) -> None:
+    """timm norms the mean alone; our rows are normed each by that norm. The mask token begins as it is drawn."""
+    widths, depths = (8, 8, 16, 16), (1, 1, 2, 1)
+    folder = random_timm(tmp_path / "net", arch, {"depths": depths, "dims": widths, "num_classes": 3})
+    image = ConvNext(arch=arch, size=224, widths=widths, depths=depths, normalise="none")
+    prepared = begun(f"timm:local-dir:{folder}", image, row="simmim")
+    teacher, pixels = load(f"timm:local-dir:{folder}"), torch.rand(2, 3, 224, 224)
+    found = live(prepared).tokens((pixels - teacher.mean) / teacher.std, "raw")
+    expected = teacher.tokens(pixels, "raw")
+    torch.testing.assert_close(found.pooled, expected.pooled, atol=1e-4, rtol=1e-4)
+    encoder = prepared.objective.encoder("student")
+    assert isinstance(encoder, ConvNextEncoder) and encoder.mask is not None
+    maps = expected.rows.transpose(1, 2).unflatten(2, (7, 7))
+    rows = encoder.backbone.head.norm(maps).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(found.rows, rows, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
 def test_clip_of_transformers(tmp_path: Path) -> None:
     """Its texts are compared word by word: which tokenizer numbers them is another question."""
     pytest.importorskip("transformers")
@@ -104,7 +124,9 @@ def test_clip_of_transformers(tmp_path: Path) -> None:
 
 def test_no_encoder_is_made_of_every_tower(tmp_path: Path) -> None:
     folder = random_timm(tmp_path / "net", "resnet10t", {"num_classes": 3})
-    with pytest.raises(UserError, match=r"no encoder of ours is made of ResNet.*use a ViT, an EVA-02 or a Swin"):
+    with pytest.raises(
+        UserError, match=r"no encoder of ours is made of ResNet.*use a ViT, an EVA-02, a Swin or a ConvNeXt"
+    ):
         begun(f"timm:local-dir:{folder}", VIT, row="mae")
     pytest.importorskip("transformers")
     import test_teachers_hf as theirs

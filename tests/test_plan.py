@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,16 @@ def test_the_verb(row: str, tmp_path: Path) -> None:
     assert "8 x h200 (modelled" in onestage.plan(asked, gpus=8, gpu="H200")
     with pytest.raises(UserError, match=r"--gpu h20: not known; did you mean 'h200'\?"):
         onestage.plan(asked, gpu="h20")
+
+
+def test_a_step_that_does_not_fit_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = small("mae")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}.__getitem__)
+    with pytest.raises(
+        UserError, match=r"this machine has 4.1e-05, so it cannot be measured here.*--accumulate \d+ .*--gpu h200"
+    ):
+        onestage.plan(asked)
+    assert "modelled" in onestage.plan(asked, gpu="h200")
 
 
 def test_words_for_hours() -> None:

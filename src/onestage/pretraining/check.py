@@ -15,6 +15,7 @@ from onestage.data import open_source, parts_of
 from onestage.data.classes import read_classes
 from onestage.encoders import ClipImage, ClipText, Vit
 from onestage.engine.pieces import on_device
+from onestage.likelihood import Boltzmann
 from onestage.objective import asks
 from onestage.pretraining.initialise import initialise_from, starts_of
 from onestage.pretraining.prepare import Prepared, open_data, prepare
@@ -32,6 +33,10 @@ WATCHED = 8
 """How many samples each watched evaluation is tried on."""
 FAR = 8.0
 """How many times a batch may differ from the one that a learning rate was found at, where it is not rescaled."""
+
+
+COLD = 0.01
+"""The temperature that CLIP ends at (its largest scale is 100)."""
 
 
 def check_recipe(recipe: Recipe, classes: Path | None) -> list[str]:
@@ -144,11 +149,26 @@ def _normalisation_of_start(recipe: Recipe) -> Iterator[str]:
 
 def _start(prepared: Prepared) -> Iterator[str]:
     if prepared.recipe.init is None:
+        yield from _from_nothing(prepared.recipe)
         return
     try:
         initialise_from(prepared.objective, prepared.recipe, prepared.recipe.init)
     except UserError as error:
         yield str(error)
+
+
+def _from_nothing(recipe: Recipe) -> Iterator[str]:
+    """A temperature that stays where CLIP's ends is for towers that agree already."""
+    for key, term in recipe.method.terms.items():
+        how = term.likelihood
+        if not isinstance(how, Boltzmann) or (how.over, how.temperature_is) != ("batch", "fixed"):
+            continue
+        if how.temperature is not None and how.temperature <= COLD:
+            yield (
+                f"terms.{key}.likelihood: its temperature stays at {how.temperature:g}, which suits encoders that "
+                "agree already, and here they are drawn at random; start from a run or a model (--init), or let it be "
+                f"learned (--method.terms.{key}.likelihood.temperature_is learned)"
+            )
 
 
 def _teachers(prepared: Prepared) -> Iterator[str]:

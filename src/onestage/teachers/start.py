@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from open_clip.transformer import VisionTransformer as ClipVision
+from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
@@ -48,6 +49,8 @@ NAMES = (
 )
 """What transformers calls the parts of CLIP's towers, and what open_clip calls them."""
 QUERY = ".self_attn.q_proj."
+NORM = "head.norm."
+"""Where a ConvNeXt has its last norm, which our encoder keeps."""
 
 
 def stored_library(teacher: LibraryTeacher) -> Stored:
@@ -97,12 +100,14 @@ def _image(teacher: LibraryTeacher) -> tuple[dict[str, Tensor], dict[str, Tensor
 
 def _timm(reference: str, tower: TimmTower) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     trunk = tower.trunk
-    if not isinstance(trunk, (VisionTransformer, Eva, SwinTransformer, SwinTransformerV2)):
+    if not isinstance(trunk, (VisionTransformer, Eva, SwinTransformer, SwinTransformerV2, ConvNeXt)):
         raise UserError(
             f"{reference}: no encoder of ours is made of {type(trunk).__name__}, so no run can start from it; use a "
-            "ViT, an EVA-02 or a Swin"
+            "ViT, an EVA-02, a Swin or a ConvNeXt"
         )
-    own = {key: value for key, value in trunk.state_dict().items() if not key.startswith("head.")}
+    own = {
+        key: value for key, value in trunk.state_dict().items() if not key.startswith("head.") or key.startswith(NORM)
+    }
     layers = [] if tower.head is None else [*_leaves(trunk.head), *_leaves(tower.head)]
     head: dict[str, Tensor] = {}
     if len(layers) == 1 and isinstance(layers[0], nn.Linear):
