@@ -10,13 +10,12 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from onestage.layers.blocks import transformer_blocks, xavier
-from onestage.ops import gather_rows, sincos_2d
+from onestage.layers.blocks import transformer_blocks
+from onestage.ops import gather_rows
 from onestage.predictors.reach import Reach
-from onestage.predictors.transformer import Transformer
-from onestage.roles import Predictor
+from onestage.predictors.transformer import Transformer, TransformerPredictor
 from onestage.spec import UserError, spec
 from onestage.types import Grid, Tokens, Wanted
 
@@ -39,23 +38,12 @@ class Decoder(Transformer):
 
 
 @final
-class DecoderPredictor(Predictor):
-    """The pooled row stands in front with position zero; the positions are neither trained nor saved."""
-
-    positions: Tensor
+class DecoderPredictor(TransformerPredictor):
+    """All cells, behind the pooled row."""
 
     def __init__(self, wanted: Decoder, width: int, out: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.embed = nn.Linear(width, wanted.width)
-        self.mask = nn.Parameter(torch.empty(wanted.width))
-        positions = torch.cat([torch.zeros(1, wanted.width), sincos_2d(wanted.width, grid)])
-        self.register_buffer("positions", positions, persistent=False)
-        self.blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
-        self.norm = nn.LayerNorm(wanted.width, eps=1e-6)
-        self.head = nn.Linear(wanted.width, out)
-        nn.init.normal_(self.mask, std=0.02)
-        self.apply(xavier)
+        blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
+        super().__init__(wanted, width, out, grid, blocks)
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell; `POOLED` asks for the output of the pooled row.
@@ -69,7 +57,6 @@ class DecoderPredictor(Predictor):
                 f"{wanted.grid}; choose the sizes and patches so that they agree"
             )
         rows = self.blocks(self._restored(tokens) + self.positions)
-        # The pooled row is row 0 and POOLED is -1, so every cell stands at its number plus one.
         return self.head(self.norm(gather_rows(rows, wanted.cell + 1)))
 
     def _restored(self, tokens: Tokens) -> Float[Tensor, "b cells w"]:

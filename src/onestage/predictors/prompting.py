@@ -13,11 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onestage.layers.blocks import xavier
-from onestage.ops import gather_rows, sincos_2d, withheld
+from onestage.ops import gather_rows, withheld
 from onestage.predictors.reach import Reach
-from onestage.predictors.transformer import Transformer
-from onestage.roles import Predictor
+from onestage.predictors.transformer import Transformer, TransformerPredictor
 from onestage.spec import spec
 from onestage.types import Grid, Tokens, Wanted
 
@@ -40,23 +38,14 @@ class Prompting(Transformer):
 
 
 @final
-class PromptingPredictor(Predictor):
-    """The pooled row has position zero; the positions are neither trained nor saved."""
+class PromptingPredictor(TransformerPredictor):
+    """Rows of the encoder, which stay, and of hidden cells, which read them."""
 
-    positions: Tensor
+    blocks: nn.ModuleList
 
     def __init__(self, wanted: Prompting, width: int, out: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
-        self.embed = nn.Linear(width, wanted.width)
-        self.mask = nn.Parameter(torch.empty(wanted.width))
-        positions = torch.cat([torch.zeros(1, wanted.width), sincos_2d(wanted.width, grid)])
-        self.register_buffer("positions", positions, persistent=False)
-        self.blocks = nn.ModuleList(_Prompted(wanted) for _ in range(wanted.depth))
-        self.norm = nn.LayerNorm(wanted.width, eps=1e-6)
-        self.head = nn.Linear(wanted.width, out)
-        nn.init.normal_(self.mask, std=0.02)
-        self.apply(xavier)
+        blocks = nn.ModuleList(_Prompted(wanted) for _ in range(wanted.depth))
+        super().__init__(wanted, width, out, grid, blocks)
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell: of the encoder's own rows, and of hidden ones after the blocks."""
@@ -69,7 +58,6 @@ class PromptingPredictor(Predictor):
         rows = self.mask + self.positions[hidden + 1]
         for block in self.blocks:
             rows = block(rows, given)
-        # The place of the pooled row is 0 and POOLED is -1, so every cell stands at its number plus one.
         whole = torch.cat([given, rows.to(given.dtype)], dim=1)
         place = torch.cat([cells.new_zeros(batch, 1), cells + 1, hidden + 1], dim=1).argsort(dim=1)
         return self.head(self.norm(gather_rows(whole, place.gather(1, wanted.cell + 1))))

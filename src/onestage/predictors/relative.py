@@ -16,12 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from onestage.layers.blocks import transformer_blocks, xavier
-from onestage.ops import relative_cells, sincos, sincos_2d
+from onestage.ops import relative_cells, sincos
 from onestage.predictors.reach import Reach
-from onestage.predictors.transformer import Transformer
-from onestage.roles import Predictor
+from onestage.predictors.transformer import Transformer, TransformerPredictor
 from onestage.spec import UserError, spec
-from onestage.types import POOLED, Grid, Tokens, Wanted
+from onestage.types import Grid, Tokens, Wanted
 
 SCALE = 10.0
 """What the logarithm of a ratio of sizes is multiplied by before it is encoded as a position (SiameseIM's code)."""
@@ -47,25 +46,14 @@ class Relative(Transformer):
 
 
 @final
-class RelativePredictor(Predictor):
+class RelativePredictor(TransformerPredictor):
     """Positions of both kinds are fixed sine-cosine ones; the relative ones pass one trained linear map."""
 
-    positions: Tensor
-
     def __init__(self, wanted: Relative, width: int, out: int, grid: Grid) -> None:
-        super().__init__()
-        self.grid = grid
+        blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
+        super().__init__(wanted, width, out, grid, blocks)
         self.width = wanted.width
-        self.embed = nn.Linear(width, wanted.width)
-        self.mask = nn.Parameter(torch.empty(wanted.width))
-        positions = torch.cat([sincos_2d(wanted.width, grid), torch.zeros(1, wanted.width)])
-        self.register_buffer("positions", positions, persistent=False)  # the last one is the pooled row's
-        self.place = nn.Linear(2 * wanted.width, wanted.width)
-        self.blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
-        self.norm = nn.LayerNorm(wanted.width, eps=1e-6)
-        self.head = nn.Linear(wanted.width, out)
-        nn.init.normal_(self.mask, std=0.02)
-        self.apply(xavier)
+        self.place = nn.Linear(2 * wanted.width, wanted.width).apply(xavier)
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell.
@@ -77,8 +65,8 @@ class RelativePredictor(Predictor):
             raise UserError("a relative decoder places cells by the crops of two views; this target is not a view")
         if tokens.grid != self.grid:
             raise UserError(f"a relative decoder for {self.grid} cells was given rows of {tokens.grid}")
-        rows = self.embed(tokens.rows) + self.positions[tokens.place.cell]
-        pooled = self.embed(tokens.pooled) + self.positions[POOLED]
+        rows = self.embed(tokens.rows) + self.positions[tokens.place.cell + 1]
+        pooled = self.embed(tokens.pooled) + self.positions[0]
         queries = self.mask + self.place(self._relative(tokens, wanted)).to(rows.dtype)
         seen = torch.cat([pooled.unsqueeze(1), rows, queries.to(rows.dtype)], dim=1)
         return self.head(self.norm(self.blocks(seen)[:, -wanted.cell.shape[1] :]))

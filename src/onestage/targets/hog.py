@@ -21,6 +21,7 @@ from onestage.layers.normalise import Normalise, Statistics
 from onestage.ops import gather_rows
 from onestage.roles import TargetMaker
 from onestage.spec import UserError, spec
+from onestage.targets.patched import pixels_of
 from onestage.targets.rows import CellRows
 from onestage.types import Target, Tokens, View, Wanted
 
@@ -70,15 +71,10 @@ class HogTarget(TargetMaker):
         Raises:
             UserError: when the view is not the wanted grid of patches.
         """
-        assert isinstance(source, View), "histograms are made of a view"
-        size, grid = source.pixels.shape[-2:], wanted.grid
-        if tuple(size) != (grid[0] * self.patch, grid[1] * self.patch):
-            raise UserError(
-                f"a hog target of {grid[0]} x {grid[1]} patches of {self.patch} px needs a view of "
-                f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
-            )
-        with torch.autocast(source.pixels.device.type, enabled=False):
-            found = histograms(self.normalise(source.pixels).float(), self.cell, self.bins)
+        grid = wanted.grid
+        pixels = pixels_of("hog", source, grid, self.patch, self.normalise)
+        with torch.autocast(pixels.device.type, enabled=False):
+            found = histograms(pixels, self.cell, self.bins)
         side = self.patch // self.cell
         # (b, channel, bin, patch row, cell row, patch column, cell column) to one row of values a patch.
         cells = found.unflatten(4, (grid[1], side)).unflatten(3, (grid[0], side))

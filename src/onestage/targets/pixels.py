@@ -18,7 +18,8 @@ from torch.nn import functional
 from onestage.layers.normalise import Normalise, Statistics
 from onestage.ops import gather_rows, patchify, unpatchify
 from onestage.roles import TargetMaker
-from onestage.spec import UserError, spec
+from onestage.spec import spec
+from onestage.targets.patched import pixels_of
 from onestage.targets.rows import CellRows
 from onestage.types import Target, Tokens, View, Wanted
 
@@ -67,14 +68,7 @@ class PixelsTarget(TargetMaker):
         Raises:
             UserError: when the view is not the wanted grid of patches.
         """
-        assert isinstance(source, View), "pixels are made of a view"
-        size, grid = source.pixels.shape[-2:], wanted.grid
-        if tuple(size) != (grid[0] * self.patch, grid[1] * self.patch):
-            raise UserError(
-                f"a pixel target of {grid[0]} x {grid[1]} patches of {self.patch} px needs a view of "
-                f"{grid[0] * self.patch} x {grid[1] * self.patch} px, got {size[0]} x {size[1]} px"
-            )
-        pixels = self.normalise(source.pixels).float()
+        pixels = pixels_of("pixel", source, wanted.grid, self.patch, self.normalise)
         if self.norm == "local":
             with torch.autocast(pixels.device.type, enabled=False):
                 pixels = standardise_locally(pixels, self.window)
