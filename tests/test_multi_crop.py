@@ -209,6 +209,16 @@ def test_a_view_of_its_own_size_is_small_whole_and_read_by_its_pooled_row() -> N
         resolve(dataclasses.replace(ibot, method=dataclasses.replace(ibot.method, views=views)), {})
 
 
+def test_small_runs_keep_targets_sharp_and_learn_slowly() -> None:
+    for name in ("dino", "ibot"):
+        tiny = recipe(f"{name}_tiny")
+        likelihoods = [term.likelihood for term in tiny.method.terms.values()]
+        assert {(one.target_temperature, one.target_start) for one in likelihoods if isinstance(one, Centred)} == {
+            (0.04, None)
+        }
+        assert tiny.optimiser.groups["image"].lr == 5e-4
+
+
 @pytest.mark.parametrize("row", MULTI_CROP_ROWS)
 def test_two_steps_at_full_width(row: Callable[[], Recipe]) -> None:
     """Codes stay as they were drawn in the first epoch; everything else moves. Two local crops stand for ten."""
