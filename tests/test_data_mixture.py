@@ -195,7 +195,7 @@ def test_a_term_leaves_out_what_lacks_its_text_or_label(row: str) -> None:
     assert kept is not None
     with torch.no_grad():
         mixed, alone = objective(batch, {}), objective(only(batch, kept), {})
-        noisy = {name: v._replace(pixels=torch.where(kept[:, None, None, None], v.pixels, torch.rand_like(v.pixels)))
+        noisy = {name: v._replace(pixels=torch.where(kept[:, None, None, None], v.pixels, 255 - v.pixels))
                  for name, v in batch.views.items()}  # fmt: skip
         other = objective(batch._replace(views=noisy), {})
     assert torch.allclose(mixed.total, alone.total, atol=1e-6) and torch.isfinite(mixed.total)
