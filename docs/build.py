@@ -125,7 +125,7 @@ open_clip's SigLIP models.
 
 {table(("reference", "what it is"), forms)}
 
-Every teacher brings its own size, interpolation and pixel statistics, and applies them to images in [0, 1]: a student
+Every teacher brings its own size, interpolation and pixel statistics, and applies them to images as they are: a student
 may see the same images in another way. How a picture is cut to a square is the view's business, not the teacher's.
 
 ## Rows

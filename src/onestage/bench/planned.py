@@ -38,18 +38,18 @@ def plan(recipe: Recipe, gpus: int, kind: str | None) -> str:
     share_cores(workers)
     prepared = prepare(live, None)
     load = load_of(prepared, workers)
-    _check_memory(load, prepared.device, kind)
     if kind is not None:
         return told(modelled(load, GPUS[kind.lower()]), load, gpus, f"{kind.lower()} (modelled, loading left out)")
+    _check_memory(load, prepared.device)
     name = torch.cuda.get_device_name() if prepared.device.type == "cuda" else "this CPU"
     return told(measured(prepared), load, gpus, f"{name} (measured)")
 
 
-def _check_memory(load: Load, device: torch.device, kind: str | None) -> None:
+def _check_memory(load: Load, device: torch.device) -> None:
     """What is measured has to fit this machine."""
     cuda = device.type == "cuda"
     there = torch.cuda.mem_get_info()[0] if cuda else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if kind is None and load.memory > there:
+    if load.memory > there:
         raise UserError(
             f"a step needs about {load.memory / 1e9:.3g} GB, and this machine has {there / 1e9:.3g}, so it cannot be "
             f"measured here; cut it into pieces (--accumulate {-(-int(load.memory) // there)} or more), or ask for a "

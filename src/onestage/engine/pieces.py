@@ -14,7 +14,7 @@ from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on its device. Pixels stay uint8: every network makes of them what it reads, in one pass."""
+    """A batch on its device. Pixels stay uint8: every network makes floats of them as it normalises them."""
 
     def move(tensor: Tensor) -> Tensor:
         return tensor.to(device, non_blocking=True)

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from onestage.evaluation.features import Positive, Seen, batches, device_of, in_unit, see, spread
+from onestage.evaluation.features import Positive, Seen, batches, device_of, see, spread
 from onestage.evaluation.heads import (
     Heads,
     Labelled,
@@ -32,6 +32,7 @@ from onestage.evaluation.heads import (
 )
 from onestage.evaluation.labels import check_apart, check_names
 from onestage.evaluation.segments import CODES, confusion, constant, per_class, scores
+from onestage.layers.normalise import in_unit
 from onestage.roles import VOID, BadSample, Evaluator, Sample, Source, Teacher
 from onestage.spec import UserError, spec
 from onestage.views import Resize
@@ -238,7 +239,8 @@ def _cells(
         if not good:
             yield None, bad
             continue
-        tokens = model.tokens(in_unit([item.seen.pixels for item in good], device), "raw")
+        pixels = torch.stack([item.seen.pixels for item in good]).to(device)
+        tokens = model.tokens(in_unit(pixels), "raw")
         rows = tokens.rows.float().unflatten(1, tokens.grid)
         yield Cells(rows, torch.stack([item.mask for item in good])), bad
 

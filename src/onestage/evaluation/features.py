@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from pydantic import Field
 from torch import Tensor
 
+from onestage.layers.normalise import in_unit
 from onestage.roles import BadSample, Sample, Source, Space, Teacher
 from onestage.spec import UserError
 from onestage.types import Tokens
@@ -96,7 +97,8 @@ def answers(
     for read in batches(source, chosen, lambda sample: see(sample, view), batch):
         seen = [item for item in read if not isinstance(item, BadSample)]
         if seen:
-            rows.append(answer(in_unit([item.pixels for item in seen], device)).float().cpu())
+            pixels = torch.stack([item.pixels for item in seen]).to(device)
+            rows.append(answer(in_unit(pixels)).float().cpu())
         used += [(item.sample.key, item.sample.texts, _label(item.sample)) for item in seen]
         done += len(read)
         if progress is not None:
@@ -161,11 +163,6 @@ def spread(count: int, limit: int | None) -> Sequence[int]:
 def device_of(model: Teacher) -> torch.device:
     """Where a model computes."""
     return next((item.device for part in model.parts() for item in part.parameters()), torch.device("cpu"))
-
-
-def in_unit(pixels: Sequence[UInt8[Tensor, "3 h w"]], device: torch.device) -> Float[Tensor, "b 3 h w"]:
-    """Images of one size as a batch in [0, 1]."""
-    return torch.stack(list(pixels)).to(device).float() / 255
 
 
 def batches(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from onestage.objective import Ask
@@ -16,7 +15,7 @@ from onestage.teachers.serving.spec import Serving
 from onestage.teachers.text import reader
 from onestage.types import Also, Images, Layer, Place, Tokens, Words
 
-Forward = Callable[[Float[Tensor, "b c h w"], Space, Also], Tokens]
+Forward = Callable[[Images, Space, Also], Tokens]
 
 
 @final
