@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from onestage.data import Quarantine
 from onestage.encoders.words import Tokenizer
+from onestage.engine.buffers import Places, Stack
+from onestage.engine.drawn import Drawn
 from onestage.engine.loader import Batches
 from onestage.objective import Method
-from onestage.roles import Source
+from onestage.roles import Plan, Source, ViewMaker
 from onestage.types import Batch
 from small import BATCH, ROWS
 
@@ -37,6 +40,20 @@ def made(source: Source, method: Method, **changes: Any) -> Batches:
         "total": STEPS,
     }
     return Batches(source, method, **(given | changes))
+
+
+def drawn(data: Batches, number: int) -> tuple[Drawn, Places]:
+    """A sample of the stream, and its views."""
+    places = Stack(1, data.sizes, lambda size: torch.empty(size, dtype=torch.uint8)).places(0)
+    return data.draw(number, places), places
+
+
+def cut(view: ViewMaker, pixels: np.ndarray, plan: Plan) -> Tensor:
+    """A view in memory of its own."""
+    assert view.size is not None
+    out = np.empty((3, view.size, view.size), np.uint8)
+    view.cut(pixels, plan, out)
+    return torch.from_numpy(out)
 
 
 def flat(batch: Batch) -> dict[str, Tensor]:

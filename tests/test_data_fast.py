@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from loading import flat, made, sized
+from loading import cut, flat, made, sized
 from onestage.data import fast, open_source
 from onestage.data.decode import File, Pixels, Stored
 from onestage.data.fast import chosen, decode
@@ -76,8 +76,8 @@ def test_rows_below_the_views_are_not_decoded_and_change_nothing(subsampling: st
         part, again = decode(Held(content), "fast", plan.shrink, view.rows(plan))
         assert scale == again and len(part) <= len(whole)
         shorter += len(part) < len(whole)
-        cut = dataclasses.replace(plan, scale=scale)
-        assert torch.equal(view.apply(part, cut), view.apply(whole, cut))
+        scaled = dataclasses.replace(plan, scale=scale)
+        assert torch.equal(cut(view, part, scaled), cut(view, whole, scaled))
     assert shorter > 4
 
 
@@ -109,7 +109,7 @@ def test_a_view_is_the_same_to_the_eye() -> None:
         plan = view.plan(rng, 640, 427)
         pixels, scale = decode(Held(content), "fast", plan.shrink, view.rows(plan))
         assert scale < 1
-        got = view.apply(pixels, dataclasses.replace(plan, scale=scale)).permute(1, 2, 0).numpy().astype(float)
+        got = cut(view, pixels, dataclasses.replace(plan, scale=scale)).permute(1, 2, 0).numpy().astype(float)
         top, left, height, width = plan.box
         inside = Image.fromarray(Held(content).decode()[top : top + height, left : left + width])
         wanted = np.asarray(inside.resize((48, 48), Image.Resampling.BICUBIC)).astype(float)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loading import cut
 from onestage.data import open_source
 from onestage.data.masks import MaskedFolder
 from onestage.data.scene import semantic_mask
@@ -185,7 +186,7 @@ def test_a_mask_has_the_geometry_of_the_evaluation_view(width: int, height: int,
     numbers = np.random.default_rng(0).integers(0, 9, (height, width), dtype=np.uint8)
     view = Resize(size=size)
     plan = view.plan(np.random.default_rng(0), width, height)
-    got = view.apply_mask(numbers, plan)
+    got = view.resized_mask(numbers, plan)
     short = min(width, height)
     rows, columns = (int(size * side / short) for side in (height, width))
     top, left = round((rows - size) / 2), round((columns - size) / 2)
@@ -198,8 +199,8 @@ def test_a_mask_has_the_geometry_of_the_evaluation_view(width: int, height: int,
                 assert got[y, x] == numbers[row, column], (y, x)
     flat = np.zeros((height, width), dtype=np.uint8)
     flat[plan.box[0] : plan.box[0] + short // 2] = 1
-    picture = view.apply(np.repeat(flat[:, :, None] * 200, 3, axis=2), plan)[0]
-    mask = view.apply_mask(flat, plan)
+    picture = cut(view, np.repeat(flat[:, :, None] * 200, 3, axis=2), plan)[0]
+    mask = view.resized_mask(flat, plan)
     assert ((picture > 100) == (mask == 1)).float().mean() > 0.9
 
 

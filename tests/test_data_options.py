@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from loading import made, sized
+from loading import drawn, made, sized
 from onestage.data import Mixture, Scenes, open_source
 from onestage.data.adapted import Adapted
 from onestage.data.options import Options
@@ -131,10 +131,10 @@ def test_all_captions_come_in_their_turn() -> None:
     for index in range(12):
         texts = scenes[index].texts
         numbers = [number for number in range(12 * len(texts)) if data.stream.at(number).sample == index]
-        read = [data.draw(number).text for number in numbers]
+        read = [drawn(data, number)[0].text for number in numbers]
         assert Counter(read) == Counter(texts)
         firsts.add(texts.index(str(read[0])))
-        repeats += len(texts) - len({random.draw(number).text for number in numbers})
+        repeats += len(texts) - len({drawn(random, number)[0].text for number in numbers})
     assert len(firsts) > 1 and repeats > 0
 
 

@@ -45,7 +45,7 @@ def slow_scores(run: Path, images: list[np.ndarray]) -> list[list[float]]:
     found = []
     for image in images:
         view = Resize(size=model.size)
-        pixels = view.apply(image, view.plan(np.random.default_rng(0), image.shape[1], image.shape[0]))
+        pixels = view.resized(image, view.plan(np.random.default_rng(0), image.shape[1], image.shape[0]))
         pooled = model.tokens(pixels[None].float() / 255, "raw").pooled[0].double()
         matrix, bias = weights["predictors.category.map.weight"], weights["predictors.category.map.bias"]
         guess = [float((row * pooled).sum()) + float(shift) for row, shift in zip(matrix, bias, strict=True)]
@@ -64,7 +64,7 @@ def test_scores_and_accuracies_are_those_of_a_slow_loop(run: Path) -> None:
     model = load(str(run))
     assert model.categories is not None and model.categories.names == source.classes
     view = Resize(size=model.size)
-    pixels = [view.apply(s.picture.decode(), view.plan(np.random.default_rng(0), 32, 32)) for s in samples]
+    pixels = [view.resized(s.picture.decode(), view.plan(np.random.default_rng(0), 32, 32)) for s in samples]
     with torch.no_grad():
         scores = model.categories(model.tokens(torch.stack(pixels).float() / 255, "raw"))
     torch.testing.assert_close(scores, torch.tensor(slow).float(), atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import InterpolationMode, functional
 
-from loading import GRID, SIDE, flat, made, same, sized
+from loading import GRID, SIDE, drawn, flat, made, same, sized
 from onestage.data import Digits, Scenes
 from onestage.engine.loader import batches
 from onestage.engine.pieces import on_device, split
@@ -78,8 +78,8 @@ def test_every_epoch_shows_every_sample_once_in_an_order_of_its_own() -> None:
 def test_a_sample_is_cut_and_hidden_afresh_in_each_epoch() -> None:
     data = made(Scenes(length=8), sized("mae"))
     places = [{data.stream.at(number).sample: number for number in range(8 * epoch, 8 * epoch + 8)} for epoch in (0, 1)]
-    one, two = data.draw(places[0][3]), data.draw(places[1][3])
-    assert one.views["view1"][1] != two.views["view1"][1]
+    (one, seen), (two, other) = drawn(data, places[0][3]), drawn(data, places[1][3])
+    assert one.plans["view1"].box != two.plans["view1"].box and (seen["view1"] != other["view1"]).any()
     assert not np.array_equal(one.hidden["kept/image"], two.hidden["kept/image"])
 
 

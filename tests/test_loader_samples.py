@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from loading import made, same, sized
+from loading import drawn, made, same, sized
 from onestage.data import Digits, Quarantine, Scenes
 from onestage.data.decode import Pixels
 from onestage.encoders.words import text_id
@@ -110,7 +110,7 @@ def test_short_first_follows_the_progress_of_the_run() -> None:
     source = Scenes()
     data = made(source, sized("clip"), texts=ShortFirst(start=0.5, end=0.5, others=1.0), total=10)
     for number in range(10 * BATCH):
-        texts, read = source[data.stream.at(number).sample].texts, data.draw(number).text
+        texts, read = source[data.stream.at(number).sample].texts, drawn(data, number)[0].text
         assert len(texts) > 1
         assert (read == texts[0]) == (number <= 5 * BATCH)
 

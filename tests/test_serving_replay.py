@@ -6,11 +6,13 @@ import dataclasses
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from killed import PLACES, begin, child, go_on, newest
+from loading import drawn
 from onestage.data import open_source
 from onestage.engine.loader import Batches
 from onestage.engine.pieces import on_device, split
@@ -116,7 +118,7 @@ def test_a_key_tells_views_apart(place: Path) -> None:
     prepared = prepare(recipe(place, Replay()), None)
     planning = prepared.batches.planning
     assert isinstance(planning, Replayed)
-    mark = prepared.batches.draw(0).marks["view1"]
+    mark = drawn(prepared.batches, 0)[0].marks["view1"]
     view = prepared.recipe.method.views["view1"]
     from onestage.teachers.serving.key import view_key
 
@@ -210,8 +212,8 @@ def test_several_masks_of_one_view(place: Path) -> None:
         assert torch.equal(batch.views["view1"].pixels[one], batch.views["view1"].pixels[two])
         assert not torch.equal(batch.hidden["kept/image"][one], batch.hidden["kept/image"][two])
     once = prepare(recipe(place, Live()), None)
-    wanted = torch.stack([once.batches.draw(number).views["view1"][0] for number in range(4, 8)])
-    assert torch.equal(batch.views["view1"].pixels[::2], wanted)
+    wanted = np.stack([drawn(once.batches, number)[1]["view1"] for number in range(4, 8)])
+    assert torch.equal(batch.views["view1"].pixels[::2], torch.from_numpy(wanted))
     ask = prepared.step.asks[0]
     seen = prepared.server(ask, batch)
     assert float((seen.rows - once.server(ask, batch).rows).abs().max()) < 1e-5

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from killed import child
+from loading import drawn
 from onestage import pretraining
 from onestage.cli import command
 from onestage.engine.metrics import read_metrics
@@ -122,7 +123,7 @@ def test_a_torn_picture_is_replaced(place: Path) -> None:
     torn = next(i for i in range(COUNT) if prepared.source[i].key.startswith("07"))
     numbers = [number for number in range(3 * COUNT) if prepared.batches.stream.at(number).sample == torn]
     assert numbers
-    assert all(prepared.batches.draw(number).marks["view1"].place is not None for number in numbers)
+    assert all(drawn(prepared.batches, number)[0].marks["view1"].place is not None for number in numbers)
     assert prepared.batches.quarantine.count() == 1
 
 
@@ -237,7 +238,7 @@ def test_a_mirrored_map(place: Path) -> None:
     assert batch.marks is not None
     from onestage.teachers.serving.key import view_key
 
-    marked, mark = prepared.batches.draw(0).marks["view1"], batch.marks["view1"]
+    marked, mark = drawn(prepared.batches, 0)[0].marks["view1"], batch.marks["view1"]
     assert isinstance(prepared.server, StoreServer)
     store = prepared.server.store
     picture = store._at(int(mark.place[0]) // VIEWS)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from timm.data import auto_augment as timm_ops
 
+from loading import cut
 from onestage.views import Colour, Crop, Erase, RandAugment, ThreeAugment
 from onestage.views.augment import RAND, erase, factor_of
 from onestage.views.colour import recolour
@@ -116,7 +117,7 @@ def test_a_view_with_all_of_them_is_its_plan() -> None:
     assert view.alters == {"crop", "flip", "colour", "warp", "erase"}
     plan = view.plan(np.random.default_rng(1), 56, 48)
     assert len(plan.colour) == 3 and plan.colour[-1][0] == "grey" and plan.erased is not None
-    found = view.apply(SMOOTH, plan)
-    assert found.shape == (3, 32, 32) and found.equal(view.apply(SMOOTH, plan))
-    other = view.apply(SMOOTH, view.plan(np.random.default_rng(2), 56, 48))
+    found = cut(view, SMOOTH, plan)
+    assert found.shape == (3, 32, 32) and found.equal(cut(view, SMOOTH, plan))
+    other = cut(view, SMOOTH, view.plan(np.random.default_rng(2), 56, 48))
     assert not found.equal(other)

@@ -12,6 +12,7 @@ import yaml
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import InterpolationMode, functional
 
+from loading import cut
 from onestage.roles import Plan
 from onestage.spec import UserError, from_plain, spec, to_yaml
 from onestage.views import Colour, Crop, Resize, ViewSpec
@@ -105,7 +106,7 @@ def test_crop_pixels_are_those_of_torchvision(name: str, mode: InterpolationMode
     expected = functional.adjust_contrast(expected, 1.3)
     expected = functional.adjust_hue(expected, -0.05)
     expected = functional.adjust_brightness(expected, 0.7)
-    found = Crop(size=32, interpolation=name).apply(pixels, Plan(box=box, flip=flip, colour=colour))
+    found = cut(Crop(size=32, interpolation=name), pixels, Plan(box=box, flip=flip, colour=colour))
     assert found.dtype == torch.uint8 and found.shape == (3, 32, 32)
     assert torch.equal(found, expected)
 
@@ -117,7 +118,7 @@ def test_resize_pixels_are_those_of_torchvision(name: str, mode: InterpolationMo
     expected = functional.resize(planes(pixels), [40], interpolation=mode, antialias=True)
     expected = functional.center_crop(expected, [40, 40])
     plan = view.plan(generator(0), shape[1], shape[0])
-    assert torch.equal(view.apply(pixels, plan), expected)
+    assert torch.equal(cut(view, pixels, plan), expected)
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -142,7 +143,7 @@ def test_box_is_in_unflipped_source_pixels() -> None:
     pixels, view, rng, flips = gradient(180, 240), Crop(size=64), generator(3), []
     for _ in range(40):
         plan = view.plan(rng, 240, 180)
-        made = view.apply(pixels, plan)
+        made = cut(view, pixels, plan)
         flips.append(plan.flip)
         assert read_back(made, plan.box, plan.flip) < 1.0
         assert read_back(made, plan.box, not plan.flip) > 10.0
@@ -157,14 +158,14 @@ def test_resize_box_is_the_centred_square(shape: tuple[int, int]) -> None:
     side = min(height, width)
     assert plan.box[2:] == (side, side) and not plan.flip and plan.colour == ()
     tolerance = side / 64 + 1.0  # a pixel of the view; half a pixel for the box, half for rounding to uint8
-    assert read_back(view.apply(gradient(height, width), plan), plan.box, flip=False) < tolerance
+    assert read_back(cut(view, gradient(height, width), plan), plan.box, flip=False) < tolerance
 
 
 def test_resize_of_a_very_long_picture_stays_small() -> None:
     """Resizing all of 4 x 300,000 pixels by 16 would take 900 MB; the middle of it does not."""
     pixels, view = np.zeros((4, 300_000, 3), dtype=np.uint8), Resize(size=64)
     pixels[:, 149_990:150_010] = noise(4, 20)
-    made = view.apply(pixels, view.plan(generator(0), 300_000, 4))
+    made = cut(view, pixels, view.plan(generator(0), 300_000, 4))
     middle = planes(pixels[:, 149_950:150_050])
     expected = functional.resize(middle, [64], interpolation=InterpolationMode.BICUBIC, antialias=True)
     assert torch.equal(made, functional.center_crop(expected, [64, 64]))
@@ -177,15 +178,18 @@ def test_read_only_pixels_give_no_warning_and_stay_as_they_were() -> None:
     everything = Plan(box=(0, 0, 32, 32), colour=(("brightness", 0.5),))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Crop(size=32).apply(pixels, everything)
-        Resize(size=32).apply(pixels, Plan(box=(0, 0, 32, 32)))
+        cut(Crop(size=32), pixels, everything)
+        cut(Resize(size=32), pixels, Plan(box=(0, 0, 32, 32)))
     assert (pixels == before).all()
 
 
-def test_a_batch_of_views_is_contiguous() -> None:
-    pixels, view = noise(50, 60), Crop(size=16)
-    plans = [view.plan(generator(seed), 60, 50) for seed in range(4)]
-    assert torch.stack([view.apply(pixels, plan) for plan in plans]).is_contiguous()
+def test_a_view_lies_where_it_belongs_and_nowhere_else() -> None:
+    pixels, places = noise(50, 60), np.zeros((3, 3, 16, 16), np.uint8)
+    plan = Plan(box=(5, 7, 30, 40), flip=True)
+    Crop(size=16).cut(pixels, plan, places[1])
+    expected = functional.resize(planes(pixels[5:35, 7:47]), [16, 16], InterpolationMode.BICUBIC, antialias=True)
+    assert torch.equal(torch.from_numpy(places[1]), expected.flip(-1))
+    assert not places[0].any() and not places[2].any()
 
 
 def test_the_same_generator_gives_the_same_plan() -> None:

@@ -73,8 +73,8 @@ class ViewMaker(ABC):
         """Of how many of the source's rows, from the top, the view is made: what lies below need not be decoded."""
 
     @abstractmethod
-    def apply(self, pixels: np.ndarray, plan: Plan) -> Tensor:
-        """uint8 (height, width, 3) to uint8 (3, size, size); rows below `rows` may be missing."""
+    def cut(self, pixels: np.ndarray, plan: Plan, out: np.ndarray) -> None:
+        """uint8 (height, width, 3), of which rows below `rows` may be missing, to `out`, uint8 (3, size, size)."""
 
 
 class Hide(ABC):

@@ -154,7 +154,7 @@ class _Limit(Dataset[int]):
 
     def __getitem__(self, step: int) -> int:
         for number in range(step * BATCH, (step + 1) * BATCH):
-            _cut(_InMemory(self.files[number % len(self.files)]), number, self.decoder)
+            _resized(_InMemory(self.files[number % len(self.files)]), number, self.decoder)
         return BATCH
 
 
@@ -163,11 +163,11 @@ def _limit(files: list[bytes], workers: int, steps: int, decoder: Decoder) -> It
     return iter(loading)
 
 
-def _cut(picture: Picture, number: int, decoder: Decoder) -> torch.Tensor:
+def _resized(picture: Picture, number: int, decoder: Decoder) -> torch.Tensor:
     """Our view of a picture, not flipped."""
-    plan = replace(VIEW.plan(generator(0, "bench", number), *picture.size), flip=False)
+    plan = VIEW.plan(generator(0, "bench", number), *picture.size)
     pixels, scale = decode(picture, decoder, plan.shrink, VIEW.rows(plan))
-    return VIEW.apply(pixels, replace(plan, scale=scale))
+    return VIEW.resized(pixels, replace(plan, scale=scale))
 
 
 def fidelity(files: list[bytes], decoder: Decoder) -> dict[str, float]:
@@ -178,6 +178,6 @@ def fidelity(files: list[bytes], decoder: Decoder) -> dict[str, float]:
         top, left, height, width = VIEW.plan(generator(0, "bench", number), *picture.size).box
         inside = Image.fromarray(_InMemory(content).decode()[top : top + height, left : left + width])
         wanted = np.asarray(inside.resize((224, 224), Image.Resampling.BICUBIC)).astype(float)
-        got = _cut(picture, number, decoder).permute(1, 2, 0).numpy().astype(float)
+        got = _resized(picture, number, decoder).permute(1, 2, 0).numpy().astype(float)
         found.append(10 * np.log10(255**2 / max(((got - wanted) ** 2).mean(), 255**2 / 10**9.9)))
     return {"mean": round(float(np.mean(found)), 1), "least": round(float(min(found)), 1)}

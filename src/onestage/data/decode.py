@@ -129,7 +129,7 @@ class Stored(Picture, ABC):
 class File(Stored):
     """An image file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         super().__init__()
         self.path = path
 

@@ -44,7 +44,7 @@ class Folder(Source):
     def __getitem__(self, index: int) -> Sample:
         entry = self.entries[index]
         label = None if entry.label is None else self._number[entry.label]
-        return Sample(key=entry.file, picture=File(self.root / entry.file), texts=entry.texts, label=label)
+        return Sample(key=entry.file, picture=File(f"{self.name}/{entry.file}"), texts=entry.texts, label=label)
 
     def fingerprint(self) -> str:
         """Hash of the files' names, of the sizes of a few thousand, and of the metadata file."""

@@ -6,7 +6,7 @@ buffer, which both processes keep mapped and use again (`slots.py`); the small r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple, final
 
@@ -15,55 +15,40 @@ import torch
 from torch import Tensor
 
 from onestage.engine.slots import Lenders, Slot, Slots
+from onestage.roles import Plan
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
-
-class Seen(NamedTuple):
-    """One view of one sample: uint8 pixels (3, size, size), box and flip."""
-
-    pixels: Tensor
-    box: tuple[int, int, int, int]
-    flip: bool
+Places = Mapping[str, np.ndarray]
+"""Where the views of a sample are cut to: uint8 (3, size, size) of each."""
 
 
 @final
 class Stack:
-    """The views of a batch of `count` samples, which are put there one after another.
+    """The views of a batch of `count` samples, which are cut to their places one after another.
 
     Args:
+        sizes: the side of each view, in pixels.
         take: gives memory of so many bytes.
     """
 
-    def __init__(self, count: int, take: Callable[[int], Tensor]) -> None:
-        self.count, self.take = count, take
-        self._pixels: dict[str, Tensor] = {}
-        self._boxes: dict[str, list[tuple[int, int, int, int]]] = {}
-        self._flips: dict[str, list[bool]] = {}
+    def __init__(self, count: int, sizes: Mapping[str, int], take: Callable[[int], Tensor]) -> None:
+        shapes = {name: (count, 3, side, side) for name, side in sizes.items()}
+        parts = take(sum(map(prod, shapes.values()))).split([prod(shape) for shape in shapes.values()])
+        self._pixels = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
+        self._places = {name: pixels.numpy() for name, pixels in self._pixels.items()}
 
-    def put(self, place: int, views: Mapping[str, Seen]) -> None:
-        """The views of the next sample, whose place in the batch is `place`."""
-        if place == 0:
-            self._make(views)
-        for name, (pixels, box, flip) in views.items():
-            # Views lie channels last; numpy turns small pictures twice as fast as torch does.
-            self._pixels[name][place].numpy()[...] = pixels.numpy()
-            self._boxes[name].append(box)
-            self._flips[name].append(flip)
+    def places(self, number: int) -> Places:
+        """Those of a sample of the batch."""
+        return {name: places[number] for name, places in self._places.items()}
 
-    def views(self) -> dict[str, View]:
-        """What was put there."""
-        return {name: View(pixels, self._geometry(name)) for name, pixels in self._pixels.items()}
+    def views(self, plans: Sequence[Mapping[str, Plan]]) -> dict[str, View]:
+        """All views, with the plans by which each sample's were cut."""
+        return {name: View(pixels, _geometry([one[name] for one in plans])) for name, pixels in self._pixels.items()}
 
-    def _geometry(self, name: str) -> Geometry:
-        return Geometry(torch.tensor(self._boxes[name], dtype=torch.float32), torch.tensor(self._flips[name]))
 
-    def _make(self, views: Mapping[str, Seen]) -> None:
-        sizes = [self.count * seen.pixels.numel() for seen in views.values()]
-        parts = self.take(sum(sizes)).split(sizes)
-        self._pixels = {
-            name: part.view(self.count, *views[name].pixels.shape) for name, part in zip(views, parts, strict=True)
-        }
-        self._boxes, self._flips = {name: [] for name in views}, {name: [] for name in views}
+def _geometry(plans: Sequence[Plan]) -> Geometry:
+    boxes = torch.tensor([plan.box for plan in plans], dtype=torch.float32)
+    return Geometry(boxes, torch.tensor([plan.flip for plan in plans]))
 
 
 class _Part(NamedTuple):

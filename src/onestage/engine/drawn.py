@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onestage.engine.buffers import Seen
 from onestage.objective import Method
 from onestage.objective.mix import partner
 from onestage.roles import Hide, HideLater, HideText, Picture, Plan
@@ -23,11 +22,11 @@ Random = Callable[[str], np.random.Generator]
 
 
 class Drawn(NamedTuple):
-    """One sample of a batch: its views as uint8 pixels with box and flip, its hidden cells, text, label, and where the
+    """One sample of a batch, but for its pixels: its views' plans, its hidden cells, text, label, and where the
     teachers' answers for its views are kept. In a mixture, its source may have no texts or no labels: then there is no
     text, or the label is -1."""
 
-    views: dict[str, Seen]
+    plans: dict[str, Plan]
     hidden: dict[str, np.ndarray]
     noise: dict[str, np.ndarray]
     text: str | None
@@ -36,11 +35,10 @@ class Drawn(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A sample of a batch that is not cut yet: its picture, its views' plans, and all else."""
+    """A sample of a batch that is not cut yet."""
 
     picture: Picture
-    plans: dict[str, Plan]
-    rest: Drawn
+    drawn: Drawn
 
 
 def hidden_of(method: Method, grids: dict[str, Grid], random: Random, copy: int) -> dict[str, np.ndarray]:

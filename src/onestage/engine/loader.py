@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from onestage.data import Draw, Mixed, Mixture, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
 from onestage.data.fast import Decoder, decode
-from onestage.engine.buffers import Seen, Sent, Stack, received, sent
+from onestage.engine.buffers import Places, Sent, Stack, received, sent
 from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
 from onestage.engine.repeats import Repeats
 from onestage.engine.slots import Lenders, Slots
@@ -91,6 +91,7 @@ class Batches(Dataset[Batch]):
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
         self.parts, self.stream = parts_of(source), stream_of(source, seed, batch // masks)
+        self.sizes = {name: view.size for name, view in method.views.items() if view.size is not None}
         self.before = list(accumulate(map(len, self.parts), initial=0))
         # Of a mixture, whose other parts have them, a part may lack texts or labels; a whole source may not.
         self.with_texts = [part.has_texts or not source.has_texts for part in self.parts]
@@ -105,24 +106,23 @@ class Batches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         first = step * self.batch + self.rank * self.share
         numbers = range(first, first + self.share)
-        stack, drawn = Stack(self.share, (self.memory if get_worker_info() is None else self.slots).take), []
+        take = (self.memory if get_worker_info() is None else self.slots).take
+        stack, drawn = Stack(self.share, self.sizes, take), []
         for at in range(0, self.share, AT_ONCE):
             group = numbers[at : at + AT_ONCE]
             for number, begun in zip(group, [self._begun(number) for number in group], strict=True):
-                one = self._finished(number, begun)
-                stack.put(len(drawn), one.views)
-                drawn.append(one._replace(views={}))  # so that the next views are cut in the same memory
+                drawn.append(self._finished(number, begun, stack.places(len(drawn))))
         return self._collate(numbers, stack, drawn)
 
-    def draw(self, number: int) -> Drawn:
-        """Sample `number` of the stream, replaced by another where it is damaged."""
+    def draw(self, number: int, places: Places) -> Drawn:
+        """Sample `number` of the stream, replaced by another where it is damaged; its views are cut to `places`."""
         drawn = self._at(number)
         part = self.parts[drawn.part]
         return first_good(
             part,
             drawn.sample,
             self.seed,
-            lambda sample: self._cut(self._begin(sample, drawn, part)),
+            lambda sample: self._cut(self._begin(sample, drawn, part), places),
             self.quarantine,
         )
 
@@ -138,14 +138,14 @@ class Batches(Dataset[Batch]):
         except BadSample:
             return None
 
-    def _finished(self, number: int, begun: Begun | None) -> Drawn:
+    def _finished(self, number: int, begun: Begun | None, places: Places) -> Drawn:
         """What `draw` gives, of a sample that is planned already."""
         try:
-            made = None if begun is None else self._cut(begun)
+            made = None if begun is None else self._cut(begun, places)
         except BadSample:
             made = None
         if made is None:
-            return self.draw(number)  # it is asked again, written down, and replaced
+            return self.draw(number, places)  # it is asked again, written down, and replaced
         self.quarantine.passed()
         return made
 
@@ -172,15 +172,15 @@ class Batches(Dataset[Batch]):
         label = -1 if sample.label is None else sample.label
         copy = draw.number % self.masks
         marks = {name: one for name, one in plans.items() if one.place is not None}
-        rest = Drawn(
-            {},
+        made = Drawn(
+            {name: one.plan for name, one in plans.items()},
             hidden_of(self.method, self.grids, random, copy),
             noise_of(self.method, self.grids, random, copy),
             text,
             label,
             marks,
         )
-        return Begun(picture, {name: one.plan for name, one in plans.items()}, rest)
+        return Begun(picture, made)
 
     def _planned(
         self, sample: Sample, draw: Draw, random: Callable[[str, int], np.random.Generator]
@@ -194,17 +194,16 @@ class Batches(Dataset[Batch]):
             shown = shown._replace(picture=picture_digest(content))
         return picture, self.planning.plans(self.method.views, random, shown)
 
-    def _cut(self, begun: Begun) -> Drawn:
-        """The views of a sample. May raise `BadSample`."""
-        views, plans = self.method.views, begun.plans
+    def _cut(self, begun: Begun, places: Places) -> Drawn:
+        """Cut the views of a sample to their places. May raise `BadSample`."""
+        views, plans = self.method.views, begun.drawn.plans
         if not plans:  # of a method that learns from texts alone
-            return begun.rest
+            return begun.drawn
         rows = max(views[name].rows(plan) for name, plan in plans.items())
         pixels, scale = decode(begun.picture, self.decoder, min(plan.shrink for plan in plans.values()), rows)
-        if scale != 1:
-            plans = {name: replace(plan, scale=scale) for name, plan in plans.items()}
-        seen = {name: Seen(views[name].apply(pixels, plan), plan.box, plan.flip) for name, plan in plans.items()}
-        return begun.rest._replace(views=seen)
+        for name, plan in plans.items():
+            views[name].cut(pixels, plan if scale == 1 else replace(plan, scale=scale), places[name])
+        return begun.drawn
 
     def _collate(self, numbers: range, stack: Stack, drawn: list[Drawn]) -> Batch:
         hidden = {name: torch.from_numpy(np.stack([one.hidden[name] for one in drawn])) for name in drawn[0].hidden}
@@ -212,7 +211,7 @@ class Batches(Dataset[Batch]):
         words = self._words(numbers, [one.text for one in drawn])
         label = torch.tensor([one.label for one in drawn]) if self.method.needs_labels else None
         labelled = None if label is None or all(self.with_labels) else label >= 0
-        views = stack.views()
+        views = stack.views([one.plans for one in drawn])
         blends = blended(self.method, views, label, partial(generator, self.seed, numbers.start // self.batch))
         if labelled is not None and blends:
             labelled = labelled & partner(labelled)

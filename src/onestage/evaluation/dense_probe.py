@@ -252,7 +252,7 @@ def _masked(sample: Sample, view: Resize) -> Masked:
     width, height = sample.picture.size
     if mask.shape != (height, width):
         raise BadSample(f"its mask is {mask.shape[1]} x {mask.shape[0]}, but the image {width} x {height}")
-    cut = view.apply_mask(mask, view.plan(np.random.default_rng(0), width, height))
+    cut = view.resized_mask(mask, view.plan(np.random.default_rng(0), width, height))
     if bool((cut == VOID).all()):
         raise BadSample("its mask is void all over")
     return Masked(seen, cut)

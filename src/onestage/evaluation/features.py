@@ -191,7 +191,7 @@ def see(sample: Sample, view: Resize) -> Seen:
         BadSample: when it does not decode.
     """
     width, height = sample.picture.size
-    return Seen(sample, view.apply(sample.picture.decode(), view.plan(np.random.default_rng(0), width, height)))
+    return Seen(sample, view.resized(sample.picture.decode(), view.plan(np.random.default_rng(0), width, height)))
 
 
 def _read(source: Source, index: int) -> Sample | BadSample:

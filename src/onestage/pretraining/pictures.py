@@ -60,4 +60,4 @@ def _spread(source: Source, count: int) -> list[Sample]:
 def _pixels(sample: Sample, size: int) -> torch.Tensor:
     view = Resize(size=size)
     plan = view.plan(np.random.default_rng(0), *sample.picture.size)
-    return view.apply(sample.picture.decode(), plan)
+    return view.resized(sample.picture.decode(), plan)

@@ -21,7 +21,7 @@ from onestage.spec import spec
 from onestage.views.augment import AugmentSpec, Erase, RandAugment, erase
 from onestage.views.blend import Blend
 from onestage.views.colour import Colour, Probability, recolour
-from onestage.views.resize import Interpolation, Side, reach, resample, resample_box
+from onestage.views.resize import Interpolation, Side, reach, resample, resample_box, resample_to
 
 _ATTEMPTS = 10
 MARGIN = 1.5
@@ -90,22 +90,31 @@ class Crop(ViewMaker):
             top + height + 2 * reach(float(height), self.size)
         )  # of pixels that may be half, a quarter, an eighth as many
 
-    def apply(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
-        """The planned view of a decoded picture."""
+    def cut(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan, out: UInt8[np.ndarray, "3 size size"]) -> None:
+        """The planned view of a decoded picture, written to `out`."""
+        if plan.scale == 1 and not (plan.flip or plan.colour or plan.erased):
+            resample_to(out, inside(pixels, plan), self.interpolation)
+            return
+        image = self.resized(pixels, plan).numpy()[:, :, :: -1 if plan.flip else 1]
+        if plan.colour or plan.erased:
+            made = torch.from_numpy(np.ascontiguousarray(image))
+            image = erase(recolour(made, plan.colour), plan.erased).numpy()
+        out[...] = image  # pixels lie channels last: numpy turns and flips them in one pass
+
+    def resized(self, pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[Tensor, "3 size size"]:
+        """The box at the view's size, before anything else is done to it."""
         assert self.size is not None, "a recipe fills in the sizes of its views before training"
         top, left, height, width = plan.box
         if plan.scale == 1:
-            inside = pixels[top : top + height, left : left + width]
-            image = resample(inside, (self.size, self.size), self.interpolation)
-        else:
-            box = tuple(plan.scale * side for side in (left, top, left + width, top + height))
-            image = resample_box(pixels, box, self.size, self.interpolation)
-        return erase(recolour(_flipped(image) if plan.flip else image, plan.colour), plan.erased)
+            return resample(inside(pixels, plan), (self.size, self.size), self.interpolation)
+        box = tuple(plan.scale * side for side in (left, top, left + width, top + height))
+        return resample_box(pixels, box, self.size, self.interpolation)
 
 
-def _flipped(image: UInt8[Tensor, "3 h w"]) -> UInt8[Tensor, "3 h w"]:
-    """A view flipped left to right, contiguous: turning and flipping it is one pass for numpy, and two for torch."""
-    return torch.from_numpy(np.ascontiguousarray(image.numpy()[:, :, ::-1]))
+def inside(pixels: UInt8[np.ndarray, "h w 3"], plan: Plan) -> UInt8[np.ndarray, "height width 3"]:
+    """What lies in the box."""
+    top, left, height, width = plan.box
+    return pixels[top : top + height, left : left + width]
 
 
 def spare(box: tuple[int, int, int, int], size: int | None) -> float:

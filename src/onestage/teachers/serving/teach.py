@@ -7,7 +7,7 @@ work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from onestage.teachers.serving.manifest import FILE, Manifest, differences, read
 from onestage.teachers.serving.server import rows_of
 from onestage.teachers.serving.shard import Viewed, write_shard
 from onestage.teachers.serving.store import shards_of
+from onestage.views import ViewSpec
 
 AT_ONCE = 64
 """Views of one question that teachers see at once, unless the recipe says otherwise."""
@@ -131,11 +132,17 @@ def cut(source: Source, manifest: Manifest, number: int) -> Cut:
         pixels, scale = decode(picture, decoder, shrink, rows)
     except BadSample:
         return Cut(digest, {}, {})
-    views = {
-        name: torch.stack([manifest.views[name].apply(pixels, replace(plan, scale=scale)) for plan in several])
-        for name, several in plans.items()
-    }
+    views = {name: _cut(pixels, manifest.views[name], several, scale) for name, several in plans.items()}
     return Cut(digest, plans, views)
+
+
+def _cut(pixels: np.ndarray, view: ViewSpec, plans: Sequence[Plan], scale: float) -> Tensor:
+    """All views of one kind, uint8 (K, 3, size, size)."""
+    assert view.size is not None, "a store is of views that have their sizes"
+    views = np.empty((len(plans), 3, view.size, view.size), np.uint8)
+    for plan, out in zip(plans, views, strict=True):
+        view.cut(pixels, replace(plan, scale=scale), out)
+    return torch.from_numpy(views)
 
 
 def _samples(manifest: Manifest, shard: int) -> range:
