@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ import torch
 from killed import begin, environment, newest
 from onestage import cli, pretraining
 from onestage.engine.metrics import read_metrics
-from onestage.pretraining import Saving
+from onestage.pretraining import Saving, loop
 from onestage.spec import UserError, to_yaml
 from small import BATCH, small
 
@@ -65,6 +66,21 @@ def test_after_training_sigterm_means_what_it_meant_before(tmp_path: Path) -> No
     before = signal.getsignal(signal.SIGTERM)
     begin(small("averaged", steps=1), tmp_path / "run")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_killed_loading_process_ends_the_run_with_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error rises wherever the signal finds the run, which is not seen by whoever types."""
+    run = tmp_path / "run"
+
+    def kill(seed: int, step: int) -> int:
+        for child in multiprocessing.active_children() if step == 2 else ():
+            child.kill()
+        return seed
+
+    monkeypatch.setattr(loop, "step_seed", kill)
+    with pytest.raises(UserError, match=f"a loading process was killed.*onestage pretrain --resume {run}"):
+        begin(small("averaged", steps=1_000_000, workers=1, saving=Saving(minutes=0.0001)), run)
+    assert newest(run).step >= 2
 
 
 # --- Resuming what is finished, not begun, taken or changed ----------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, final
 
 import torch
@@ -32,7 +33,7 @@ def in_processes(make: Callable[[int], T], parts: range | list[int], workers: in
     """`make(part)` for every part, in order; with no workers, in this process.
 
     Raises:
-        UserError: the first that `make` raised.
+        UserError: the first that `make` raised; or that a process was killed.
     """
     loader = DataLoader(
         _Told(make),
@@ -42,10 +43,26 @@ def in_processes(make: Callable[[int], T], parts: range | list[int], workers: in
         collate_fn=_as_it_is,
         worker_init_fn=_settle if workers else None,
     )
-    for made in loader:
-        if isinstance(made, UserError):
-            raise made
-        yield made
+    with none_lost("start again, with fewer of them (--workers)"):
+        for made in loader:
+            if isinstance(made, UserError):
+                raise made
+            yield made
+
+
+@contextmanager
+def none_lost(remedy: str) -> Iterator[None]:
+    """Where a loading process is killed, torch raises wherever it finds this one: inside the block, a message.
+
+    Raises:
+        UserError: then, with the remedy.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise UserError(f"a loading process was killed, as a rule because memory ran out; {remedy}") from None
 
 
 def _as_it_is(made: T) -> T:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from onestage.data.parallel import none_lost
 from onestage.distributed import agreed, align, rank
 from onestage.engine.loader import batches
 from onestage.engine.metrics import Meter
@@ -58,7 +59,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, watched: Watched)
 
     Raises:
         Stopped: after SIGTERM to any process, once a checkpoint is written.
-        UserError: when the loss stays non-finite or the disk is full.
+        UserError: when the loss stays non-finite, the disk is full, or a loading process was killed.
     """
     recipe, total, writes = prepared.recipe, prepared.total, rank() == 0
     workers = default_workers() if recipe.workers is None else recipe.workers
@@ -67,7 +68,8 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, watched: Watched)
     clock, meter, now, saved = Clock(start.seconds), Meter(), start, time.monotonic()
     align(prepared.objective)
     lines = together(lambda: journal(run, start.step, total))
-    with StopFlag() as stop, closing(stream), lines:
+    remedy = f"a run needs less with fewer --workers; this one goes on with: onestage pretrain --resume {run}"
+    with StopFlag() as stop, none_lost(remedy), closing(stream), lines:
         for step in range(start.step, total):
             with clock.waiting():
                 batch = on_device(next(stream), prepared.device)
