@@ -138,6 +138,10 @@ def test_features_pool_space_and_limit() -> None:
     assert features(Colours({}), source, "joint", "cls", limit=3).keys == ("0", "2", "4")
     assert features(Colours({}), source, "joint", "cls").labels.tolist()[-1] == -1
     assert len(features(Colours({}), Listed([None, None]), "joint", "cls").rows) == 0
+    model = Colours({})
+    assert torch.equal(features(model, source, "joint", None).rows, cls)
+    model.pool = "mean"
+    assert torch.allclose(features(model, source, "joint", None).rows, cls * 1.5)
 
 
 def test_zero_shot_against_loops() -> None:

@@ -15,6 +15,7 @@ from onestage import cli, pretraining, recipes
 from onestage.engine.metrics import read_metrics
 from onestage.objective import Ema, Frozen
 from onestage.pretraining import initialise_from, loop, prepare
+from onestage.pretraining.bundle import live
 from onestage.spec import UserError, read_yaml, to_yaml
 from onestage.storage import load
 from onestage.teachers import load as load_model
@@ -183,3 +184,12 @@ def test_a_view_is_not_changed_by_a_step() -> None:
     assert not take(prepared, 0, batch)
     assert torch.equal(view.pixels, kept.pixels)
     assert all(torch.equal(old, new) for old, new in zip(kept.geometry, view.geometry, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "pool"),
+    [("mae", "mean"), ("simmim", "mean"), ("dense_instance", "mean"), ("supervised", "cls"), ("instance", "cls")],
+)
+def test_what_stands_for_an_image_is_what_was_trained(row: str, pool: str) -> None:
+    """kNN and a linear probe of a row that trains no pooled row read the mean of the patch rows."""
+    assert live(prepare(small(row), None)).pool == pool

@@ -155,7 +155,7 @@ def evaluate(
     train: str | None = None,
     classes: str | None = None,
     prompt: Sequence[str] = (),
-    pool: Literal["cls", "mean"] = "cls",
+    pool: Literal["cls", "mean"] | None = None,
     baseline: Literal["none", "random"] = "none",
     limit: int | None = None,
     json: str | Path | None = None,

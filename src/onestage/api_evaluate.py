@@ -29,15 +29,15 @@ def options_of(
     frozen: AnyTeacher,
     classes: str | None,
     prompt: Sequence[str],
-    pool: str,
+    pool: str | None,
     limit: int | None,
 ) -> dict[str, Any]:
     """What an evaluation is built with, from what was given."""
     options: dict[str, Any] = {"limit": limit}
     if task in {"classify", "dense-probe"}:
-        if pool != "cls":
+        if pool is not None:
             raise UserError(f"{task}: --pool {pool} chooses the features of zero-shot, retrieval, knn and linear")
-    else:
+    elif pool is not None:
         options["pool"] = pool
     if task == "zero-shot":
         templates = () if tuple(prompt) == ("clip",) else tuple(prompt) or frozen.templates

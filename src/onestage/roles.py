@@ -268,6 +268,8 @@ class Teacher(ABC):
     """Name of the statistics it normalises pixels by, or `own` where they have no name."""
     codes: int = 0
     """How many codes its code book has; 0 where it has none."""
+    pool: Literal["cls", "mean"] = "cls"
+    """What stands for an image: the pooled row, or the mean of the patch rows where nothing trained the pooled one."""
     categories: CategoryHead | None = None
     """Its own category head, where it has learned categories."""
 

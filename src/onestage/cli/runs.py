@@ -87,8 +87,9 @@ class Evaluate(Verb):
     """a file of class names, one a line, in place of the data's own"""
     prompt: tuple[str, ...] = ()
     """templates with {} for the class name; `clip`: CLIP's eighty; empty: the model's own"""
-    pool: Literal["cls", "mean"] = "cls"
-    """the features of zero-shot, retrieval, knn and linear: the pooled row, or the mean of the patch rows"""
+    pool: Literal["cls", "mean"] | None = None
+    """the features of zero-shot, retrieval, knn and linear: the pooled row, or the mean of the patch rows; by
+    default the pooled row, or for knn and linear the mean where a run did not train it"""
     baseline: Literal["none", "random"] = "none"
     """random: the same model with its image encoder drawn at random"""
     limit: int | None = None

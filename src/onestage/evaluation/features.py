@@ -54,7 +54,7 @@ def features(
     model: Teacher,
     source: Source,
     space: Space,
-    pool: Pool,
+    pool: Pool | None,
     limit: int | None = None,
     *,
     batch: int = 64,
@@ -63,6 +63,7 @@ def features(
     """Features of a source under the evaluation view (shortest side to the model's size, centred square).
 
     Args:
+        pool: the model's own where there is none.
         limit: at most so many samples, spread evenly over the source (folders are sorted by class).
         batch: images encoded at once.
         progress: called after each batch with the samples done and their total.
@@ -72,7 +73,7 @@ def features(
     """
 
     def encode(pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
-        return pooled(model.tokens(pixels, space), pool)
+        return pooled(model.tokens(pixels, space), pool or model.pool)
 
     return answers(model, source, encode, limit, batch=batch, progress=progress)
 

@@ -35,7 +35,8 @@ class Knn(Evaluator):
 
     neighbours: Annotated[tuple[Positive, ...], Field(min_length=1)] = (10, 20, 100, 200)
     temperature: Annotated[float, Field(gt=0)] = 0.07
-    pool: Pool = "cls"
+    pool: Pool | None = None
+    """The one that the model was trained with, unless given."""
     batch: Positive = 64
     limit: Positive | None = None
     """At most so many samples of the data, and as many of the training data, spread evenly."""

@@ -46,7 +46,8 @@ class Linear(Evaluator):
     """Features in a step."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: int = 0
-    pool: Pool = "cls"
+    pool: Pool | None = None
+    """The one that the model was trained with, unless given."""
     batch: Positive = 64
     """Images encoded at once."""
     limit: Positive | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from onestage.encoders import ClipText
 from onestage.encoders.clip import ClipTextEncoder
@@ -75,6 +75,7 @@ def describe(prepared: Prepared) -> Described:
         text=side,
         category=_category(recipe),
         book=_book(prepared, term),
+        pool=_pool(recipe),
         licence=licences(dict(prepared.teachers)),
     )
     return Described(bundle, copied, lack)
@@ -96,6 +97,14 @@ def _of_texts(prepared: Prepared, term: str) -> Described:
     )
     bundle = dataclasses.replace(image_side(teacher, found.target.space), text=side)
     return Described(bundle, None, "", teacher)
+
+
+def _pool(recipe: Recipe) -> Literal["cls", "mean"]:
+    """The mean of the patch rows, where no term is explained by the pooled row of the encoder."""
+    method = recipe.method
+    own = (term for term in method.terms.values() if method.input_of(term).encoder == recipe.student)
+    rows = {"pooled" if isinstance(term.target, Table) else term.target.rows for term in own}
+    return "cls" if rows & {"pooled", "all+cls", "kept+cls"} else "mean"
 
 
 def live(prepared: Prepared) -> RunTeacher | LibraryTeacher:

@@ -90,6 +90,8 @@ class BundleSpec:
     text: TextSide | None = None
     category: CategorySide | None = None
     book: BookSide | None = None
+    pool: Literal["cls", "mean"] = "cls"
+    """What stands for an image, unless one says otherwise."""
     licence: str = "unknown"
 
 

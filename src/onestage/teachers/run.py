@@ -43,7 +43,7 @@ class RunTeacher(Teacher):
         self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
         self.grid, self.size = encoder.grid, encoder.size
-        self.licence = bundle.licence
+        self.licence, self.pool = bundle.licence, bundle.pool
         self.scale = scale
         self.book = head if isinstance(head, QuantisedPredictor) else book
         self.codes = 0 if self.book is None else len(self.book.book.codes)
