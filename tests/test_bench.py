@@ -18,9 +18,10 @@ from typed import Capture, draw
 
 
 def test_rates_leave_the_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([10.0, 14.0])
+    clock = iter([10.0, 14.0, 20.0, 23.0])
     monkeypatch.setattr("onestage.bench.timing.time.perf_counter", lambda: next(clock))
     assert rate_of(iter([99, 8, 8, 4])) == 5.0
+    assert rate_of(iter([99, 98, 8, 4]), 2) == 4.0
 
 
 def test_rounds_let_everything_run_in_turn() -> None:

@@ -76,6 +76,18 @@ def test_texts_labels_boxes_and_questions(tmp_path: Path) -> None:
     assert source[0].questions == (Question("a?", ("b",)), Question("c?", ("d", "d"), "7"))
 
 
+@pytest.mark.parametrize(
+    "told",
+    ['{"\\u0074ext": "eins"}', '{"text": "eins"}', '{"captions": ["eins"]}', '{"a": 1, "texts": ["eins"], "b": "\\n"}'],
+)
+@pytest.mark.parametrize("coding", ["utf-8", "utf-16", "utf-32", "utf-8-sig"])
+def test_a_name_in_a_json_is_seen_however_it_is_written(told: str, coding: str, tmp_path: Path) -> None:
+    write_tar(
+        tmp_path / "a.tar", [("0.png", png(0)), ("0.json", told.encode(coding)), ("1.png", png(1)), ("1.txt", b"x")]
+    )
+    assert [sample.texts for sample in open_source(str(tmp_path / "a.tar"))] == [("eins",), ("x",)]
+
+
 def test_classes_by_name_and_named_numbers(tmp_path: Path) -> None:
     for shard, names in enumerate([("dog", "cat"), ("cow", "dog")]):
         rows = [((f"{number}.png", png(number)), (f"{number}.cls", name.encode())) for number, name in enumerate(names)]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import Annotated, Any, NamedTuple, final
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from onestage.data.decode import Stored
 from onestage.data.fast import Decoder, chosen, decode
 from onestage.engine.loader import Batches, batches
 from onestage.engine.pieces import on_device
+from onestage.engine.slots import MOST
 from onestage.layers.normalise import Normalise
 from onestage.methods import METHODS
 from onestage.roles import Picture
@@ -43,6 +44,13 @@ COMPARED = 64
 """Crops whose pixels are compared with Pillow's."""
 
 
+class Length(NamedTuple):
+    """Of one measurement, in batches: those of the start, which are not counted, and all of them."""
+
+    start: int
+    steps: int
+
+
 @final
 @spec
 class LoaderBench:
@@ -51,7 +59,8 @@ class LoaderBench:
     data: str | None = None
     """Whose pictures are used; pictures are made in a temporary folder unless given."""
     images: Annotated[int, Field(ge=1)] = 1024
-    """Pictures that one measurement reads, after the first batch: few show the start, not the pace."""
+    """Pictures that one measurement reads after the start (the first batch and, of each worker, as many as it has
+    buffers): few show the start, not the pace."""
     rounds: Annotated[int, Field(ge=1)] = 5
     """Measurements of everything that is compared, in turn."""
 
@@ -62,7 +71,6 @@ class LoaderBench:
 
 def measure(data: str | None, images: int, rounds: int) -> Iterator[dict[str, Any]]:
     """One line for each contestant and number of workers, and one for the fidelity of our crops."""
-    steps = -(-images // BATCH) + 1
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     decoder = chosen(None)
     threads = torch.get_num_threads()
@@ -74,8 +82,10 @@ def measure(data: str | None, images: int, rounds: int) -> Iterator[dict[str, An
             yield _machine(files, decoder, device, rounds)
             yield {"case": "loader", "psnr_db": fidelity(files, decoder), "crops": min(COMPARED, len(files))}
             for workers in WORKERS:
+                start = 1 + MOST * workers
+                length = Length(start, start + -(-images // BATCH))
                 yield from _compared(
-                    _contestants(Path(folder), files, workers, steps, decoder, device), workers, rounds
+                    _contestants(Path(folder), files, workers, length, decoder, device), workers, rounds
                 )
     finally:
         torch.set_num_threads(threads)
@@ -95,20 +105,21 @@ def _machine(files: list[bytes], decoder: Decoder, device: torch.device, rounds:
 
 
 def _contestants(
-    folder: Path, files: list[bytes], workers: int, steps: int, decoder: Decoder, device: torch.device
+    folder: Path, files: list[bytes], workers: int, length: Length, decoder: Decoder, device: torch.device
 ) -> dict[str, Callable[[], float]]:
+    start, steps = length
     normalise = Normalise("imagenet").to(device)
     shards = str(folder / "shards" / "*.tar")
 
     def ours(source: str) -> float:
-        return rate_of(len(normalise(pixels)) for pixels in _ours(source, workers, steps, decoder, device))
+        return rate_of((len(normalise(pixels)) for pixels in _ours(source, workers, steps, decoder, device)), start)
 
     return {
         "onestage, folder": partial(ours, str(folder / "images")),
         "onestage, shards": partial(ours, shards),
-        "ImageFolder": lambda: rate_of(image_folder(folder / "images", BATCH, workers, steps, device)),
-        "WebDataset": lambda: rate_of(web_dataset(shards, BATCH, workers, steps, device)),
-        "limit": lambda: rate_of(_limit(files, workers, steps, decoder)),
+        "ImageFolder": lambda: rate_of(image_folder(folder / "images", BATCH, workers, steps, device), start),
+        "WebDataset": lambda: rate_of(web_dataset(shards, BATCH, workers, steps, device), start),
+        "limit": lambda: rate_of(_limit(files, workers, steps, decoder), start),
     }
 
 

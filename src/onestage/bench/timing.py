@@ -16,10 +16,11 @@ class Rate(NamedTuple):
     high: float
 
 
-def rate_of(batches: Iterator[int]) -> float:
-    """Items a second of an iterator that tells how many each step brought. The first step is the start and not
-    counted: processes are started then."""
-    next(batches)
+def rate_of(batches: Iterator[int], start: int = 1) -> float:
+    """Items a second of an iterator that tells how many each step brought. The first `start` steps are not counted:
+    processes begin then, and take memory for the first time."""
+    for _ in range(start):
+        next(batches)
     began, items = time.perf_counter(), 0
     for count in batches:
         items += count

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from onestage.sample import Question, Sample, Statement
 
 _FIELDS = frozenset({"boxes", "questions", "statement"})
 """Without boxes there is nothing else of theirs."""
+_NAMES = re.compile(rb"text|caption|label|boxes|questions|statement|times|\\|\0")
+"""And what may hide one: escapes, and letters of two bytes."""
 MAX_FIELD = 1 << 20
 """Bytes of a text, a JSON or a class; larger ones are not read."""
 
@@ -45,6 +48,11 @@ def renamed(given: Any, keys: Keys) -> Any:
     if keys.label is not None:
         plain["label"] = given.get(keys.label)
     return plain
+
+
+def may_tell(content: bytes) -> bool:
+    """Whether there may be one of the names that are looked for in a JSON, which need not be read otherwise."""
+    return _NAMES.search(content) is not None
 
 
 def parsed(content: bytes | None) -> Any:

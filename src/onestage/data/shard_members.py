@@ -11,11 +11,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, final
 
 import numpy as np
 
-from onestage.data.decode import Stored, numbers_in
+from onestage.data.decode import EXTENSIONS, Stored, numbers_in
 from onestage.data.outlines import Outlines
 from onestage.data.shard_fields import times_of
 from onestage.data.video import CLOSE, GONE, VIDEOS, VideoFile, checked_times, stacked
@@ -23,6 +24,8 @@ from onestage.sample import BadSample, Clip, Instances, Mask, Picture, Sample
 
 _VIDEOS = frozenset(name[1:] for name in VIDEOS)
 MASK, INSTANCES, FRAMES, SECOND = "seg.png", "instances.json", "frames.", "second."
+KINDS = 1 << 12
+"""Kinds of which it is remembered what they are."""
 _LAZY = _VIDEOS | {MASK, INSTANCES}
 
 
@@ -92,9 +95,16 @@ class StoredFrames(Clip):
         return stacked([self.frames[number] for number in last.clip(0).tolist()], short)
 
 
+@lru_cache(KINDS)
 def is_special(kind: str) -> bool:
     """Whether a member is read only when it is decoded, and is no picture of its own."""
     return kind in _LAZY or kind.startswith((FRAMES, SECOND))
+
+
+@lru_cache(KINDS)
+def is_picture(kind: str) -> bool:
+    """Whether a member may be the picture of its sample."""
+    return f".{kind.rpartition('.')[2]}" in EXTENSIONS and not is_special(kind)
 
 
 def with_members(sample: Sample, members: Mapping[str, Stored], given: Any) -> Sample:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -24,9 +26,9 @@ from onestage.data.decode import EXTENSIONS, MAX_BYTES, Stored, Unusable
 from onestage.data.keys import USUAL, Keys, no_key
 from onestage.data.patterns import files_named
 from onestage.data.shard_about import read_about
-from onestage.data.shard_fields import MAX_FIELD, label_of, parsed, renamed, texts_of, with_fields
+from onestage.data.shard_fields import MAX_FIELD, label_of, may_tell, parsed, renamed, texts_of, with_fields
 from onestage.data.shard_index import Index, read_index
-from onestage.data.shard_members import is_special, with_members
+from onestage.data.shard_members import is_picture, is_special, with_members
 from onestage.data.shard_scan import checked, in_order, index_shard
 from onestage.data.tar import Member
 from onestage.roles import BadSample, Picture, Sample, Source
@@ -119,7 +121,7 @@ class Shards(Source):
         self.name, self.paths, self.indexes, self.keys = name, tuple(paths), tuple(indexes), keys
         self.has_texts = keys.text is not None or any(index.texts for index in indexes)
         self.keeps_captions = frozenset({"crop", "colour"} if self.has_texts else {"crop", "flip", "colour"})
-        self._starts = np.cumsum([0, *(index.samples + len(index.damage) for index in indexes)])
+        self._starts = list(accumulate((index.samples + len(index.damage) for index in indexes), initial=0))
         self._opened = Opened()
         self.classes, self._numbers = labels if keys.label is None else self._labelled()
         self.has_labels = bool(self.classes)
@@ -128,7 +130,7 @@ class Shards(Source):
             setattr(self, what, told)
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __getitem__(self, index: int) -> Sample:
         shard, sample = self._place(index)
@@ -138,7 +140,8 @@ class Shards(Source):
             return Sample(key=f"{own.shard}@{damage.offset}", picture=Unusable(damage.reason))
         members = range(int(own.first[sample]), int(own.first[sample + 1]))
         found = {own.kinds[own.kind[member]]: member for member in members}
-        given = renamed(parsed(self._field(shard, found.get("json"))), self.keys)
+        told = self._field(shard, found.get("json"))
+        given = renamed(parsed(told), self.keys) if told is not None and (any(self.keys) or may_tell(told)) else None
         label = int(own.label[sample])
         named = None if label < 0 else own.classes[label]
         if self.keys.label is not None:
@@ -180,13 +183,12 @@ class Shards(Source):
         """The shard of a sample, and its number there."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return shard, index - int(self._starts[shard])
+        shard = bisect_right(self._starts, index) - 1
+        return shard, index - self._starts[shard]
 
     def _picture(self, shard: int, found: dict[str, int]) -> Picture:
         for kind, member in found.items():
-            usual = f".{kind.rpartition('.')[2]}" in EXTENSIONS and not is_special(kind)
-            if kind == self.keys.image or (self.keys.image is None and usual):
+            if kind == self.keys.image or (self.keys.image is None and is_picture(kind)):
                 return self._stored(shard, member)
         return Unusable(f"it has no picture (its members: {', '.join(found)})")
 
