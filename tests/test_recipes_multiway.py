@@ -109,9 +109,10 @@ def test_a_multiway_encoder_equals_loops(shows: str) -> None:
 
 
 def test_a_share_of_the_words_is_hidden() -> None:
-    """Never start, end or what is no word; each other word alike, and as many as the text's length says."""
+    """Never start, end or what is no word; each other word alike, that with number 0 (CLIP's `!`) too, and as many as
+    the text's length says."""
     hide, hits = SomeWords(ratio=0.5), torch.zeros(2, 8)
-    words = torch.tensor([[90, 1, 2, 3, 4, 5, 91, 0], [90, 1, 91, 0, 0, 0, 0, 0]])
+    words = torch.tensor([[90, 1, 0, 3, 4, 0, 91, 0], [90, 1, 91, 0, 0, 0, 0, 0]])
     for draw in range(400):
         noise = torch.from_numpy(np.stack([hide.noise(np.random.default_rng(2 * draw + one)) for one in range(2)]))
         hidden = hide.choose(noise, words)

@@ -71,6 +71,12 @@ def place_of(cells: Int[Tensor, "b n"], modality: int = 0) -> Place:
     return Place(cell=cells, frame=zero, owner=zero, modality=zero + modality)
 
 
+def is_word(ids: Int[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+    """True at every place of a text, False behind its end. Places are filled up with 0, which is a word's number too
+    (CLIP's `!`), but never that of a text's last one."""
+    return (ids != 0).int().flip(1).cumsum(1).flip(1) > 0
+
+
 def sincos(positions: Float[Tensor, "*b 2"], width: int) -> Float[Tensor, "*b d"]:
     """Sine-cosine encoding of (row, column), in cells: half of the width encodes the column, then the row, as MAE."""
     omega = 10000 ** -(torch.arange(width // 4, dtype=torch.float64, device=positions.device) / (width // 4))

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from onestage.encoders.initialise import initialise
 from onestage.layers.normalise import Normalise, Statistics
-from onestage.ops import place_of
+from onestage.ops import is_word, place_of
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
 from onestage.types import Grid, Piece, Place, Tokens
@@ -141,7 +141,7 @@ class _Masks(nn.Module):
 def _seen(text: Piece, cells: int) -> Bool[Tensor, "b 1 1 n"]:
     """Which rows attention may read: all but the places behind a text's end."""
     assert text.words is not None, "a text has words"
-    real = text.words.ids != 0
+    real = is_word(text.words.ids)
     return torch.cat([real.new_ones(len(real), cells), real], dim=1)[:, None, None]
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from onestage.objective.declare import Input, Method, Term
-from onestage.ops import place_of
+from onestage.ops import is_word, place_of
 from onestage.roles import HideText
 from onestage.types import POOLED, Batch, Target, Tokens, Wanted, Words
 
@@ -51,7 +51,7 @@ def hide_words(method: Method, batch: Batch) -> dict[str, Bool[Tensor, "b t"]]:
 
 def only_words(target: Target, wanted: Wanted, words: Words) -> Target:
     """Rows of places behind a text's end, which no word stands in, weigh nothing."""
-    real = words.ids.gather(1, wanted.cell.clamp_min(0)) != 0
+    real = is_word(words.ids).gather(1, wanted.cell.clamp_min(0))
     weight = (real | (wanted.cell == POOLED)).float()
     return target._replace(weight=weight if target.weight is None else weight * target.weight)
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
+from onestage.ops import is_word
 from onestage.roles import HideText
 from onestage.spec import UserError, spec
 from onestage.types import Grid
@@ -40,7 +41,7 @@ class SomeWords(HideText):
         return rng.random(LONGEST, dtype=np.float32)
 
     def choose(self, noise: Float[Tensor, "b l"], words: Int[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
-        """True where hidden; 0 is the number of no word.
+        """True where hidden.
 
         Raises:
             UserError: when the context is longer than numbers are drawn.
@@ -48,7 +49,7 @@ class SomeWords(HideText):
         context = words.shape[1]
         if context > LONGEST:
             raise UserError(f"hide: words: knows contexts of at most {LONGEST} words, not {context}")
-        length = (words != 0).sum(dim=1, keepdim=True)
+        length = is_word(words).sum(dim=1, keepdim=True)
         place = torch.arange(context, device=words.device)
         inner = (place > 0) & (place < length - 1)
         count = (self.ratio * inner.sum(dim=1, keepdim=True) + 0.5).floor().clamp_min(1)
