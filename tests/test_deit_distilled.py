@@ -127,7 +127,7 @@ def test_both_heads_are_averaged(run: Path) -> None:
     samples = [source[50 * number] for number in range(6)]
     view = Resize(size=model.size)
     plan = view.plan(np.random.default_rng(0), 32, 32)
-    pixels = torch.stack([view.apply(sample.picture.decode(), plan) for sample in samples]).float() / 255
+    pixels = torch.stack([view.resized(sample.picture.decode(), plan) for sample in samples]).float() / 255
     tokens, (encoder, *_) = model.tokens(pixels, "raw"), model.parts()
     rows = encoder.backbone.forward_features(encoder.normalise(pixels)).double()
     assert tokens.second is not None and rows.shape[1] == 2 + 16
