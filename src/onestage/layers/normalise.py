@@ -65,12 +65,9 @@ def normalised(pixels: Images, mean: Float[Tensor, "c 1 1"], std: Float[Tensor, 
         return ((pixels - mean) / std).to(pixels.dtype)
     if pixels.device.type == "cpu" and pixels.numel() and not torch.compiler.is_compiling():
         made = _MEMORY.take(4 * pixels.numel()).view(torch.float32).view(pixels.shape).copy_(pixels)
-        for channel, scale, shift in zip(
-            made.unbind(1), 1 / (255 * std.flatten()), (-mean / std).flatten(), strict=True
-        ):
-            torch.add(shift, channel, alpha=float(scale), out=channel)  # one pass; subtracting and dividing are two
-        return made
-    return pixels.float().sub_(255 * mean).mul_(1 / (255 * std))
+    else:
+        made = pixels.float()
+    return made.sub_(255 * mean).mul_(1 / (255 * std))
 
 
 def unit(rows: Float[Tensor, "*b k"]) -> Float[Tensor, "*b k"]:
