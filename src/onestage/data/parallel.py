@@ -43,7 +43,7 @@ def in_processes(make: Callable[[int], T], parts: range | list[int], workers: in
         collate_fn=_as_it_is,
         worker_init_fn=_settle if workers else None,
     )
-    with none_lost("start again, with fewer of them (--workers)"):
+    with none_lost("free some and start again; fewer processes (where there is --workers) need less"):
         for made in loader:
             if isinstance(made, UserError):
                 raise made
