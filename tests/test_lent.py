@@ -131,7 +131,7 @@ def test_a_killed_worker_ends_the_run_and_what_it_gave_stays() -> None:
     stream = batches(made(Digits(), sized("mae")), 0, 10_000, 1)
     first = next(stream)
     (worker,) = multiprocessing.active_children()
-    with pytest.raises(UserError, match="a loading process was killed.*; start again"), none_lost("start again"):
+    with pytest.raises(UserError, match=r"a loading process was killed.*; start again"), none_lost("start again"):
         worker.kill()  # from here on torch raises, wherever the signal finds this process
         for batch in stream:
             assert batch.number[0] > 0
