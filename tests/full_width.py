@@ -16,6 +16,7 @@ from onestage.ops import place_of
 from onestage.pretraining import Recipe
 from onestage.roles import Hide
 from onestage.types import Batch, Geometry, Layer, Tokens, View, Words
+from onestage.views import shape_of
 
 Answer = Callable[[Ask, Batch], Tokens]
 
@@ -44,8 +45,10 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
     size = objective.encoder(recipe.student).size
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
     draw = torch.Generator().manual_seed(2)
-    sides = {name: view.size or size for name, view in recipe.method.views.items()}
-    views = {name: View(torch.rand(2, 3, side, side, generator=draw), geometry) for name, side in sides.items()}
+    shapes = {
+        name: shape_of(dataclasses.replace(view, size=view.size or size)) for name, view in recipe.method.views.items()
+    }
+    views = {name: View(torch.rand(2, 3, *shape, generator=draw), geometry) for name, shape in shapes.items()}
     hidden, noise = {}, {}
     for name, asked in recipe.method.inputs.items():
         grid = objective.encoder(asked.encoder).grid

@@ -22,7 +22,7 @@ from onestage.pretraining import Recipe, Saving
 from onestage.roles import Space
 from onestage.targets import Encoded
 from onestage.types import Also, Layer, Tokens
-from onestage.views import Crop, Random
+from onestage.views import Crop, Frames, Random
 
 BATCH, STEPS = 8, 12
 VIT = Vit(arch="vit_tiny_patch16_224", size=32, patch=8, width=32, depth=2, heads=2, normalise="half")
@@ -56,10 +56,17 @@ def reads_pairs(method: Method) -> bool:
     return any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values())
 
 
+def of_clips(method: Method) -> bool:
+    """Whether its student sees clips."""
+    return any(view.frames is not None for view in method.views.values())
+
+
 def image_for(method: Method, vit: Vit = VIT) -> Vit | Multiway:
     """The image encoder, with whatever of it the method reads."""
     if reads_pairs(method):
         return MULTIWAY
+    if of_clips(method):
+        return dataclasses.replace(vit, frames=4, tubelet=2, class_tokens=0, pool="mean")
     two = any(isinstance(one, Second) for one in method.projectors.values())
     return dataclasses.replace(vit, class_tokens=2) if two else vit
 
@@ -93,13 +100,17 @@ def lean(method: Method) -> Method:
         name: dataclasses.replace(term, predictor=_thin(decoders.get(term.predictor.kind, term.predictor)))
         for name, term in method.terms.items()
     }
+    views = {
+        name: view if view.frames is None else dataclasses.replace(view, frames=Frames(count=4))
+        for name, view in method.views.items()
+    }
     for name, term in terms.items():
         if isinstance(term.likelihood, Boltzmann) and term.likelihood.over == "queue":
             terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, size=256))
         if isinstance(term.likelihood, Prototypes):
             terms[name] = dataclasses.replace(term, likelihood=dataclasses.replace(term.likelihood, count=24))
     projectors = {name: _narrow(one) for name, one in method.projectors.items()}
-    return dataclasses.replace(method, terms=terms, projectors=projectors)
+    return dataclasses.replace(method, views=views, terms=terms, projectors=projectors)
 
 
 def _narrow(projector: ProjectorSpec) -> ProjectorSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -35,8 +36,8 @@ from onestage.predictors import Linear
 from onestage.roles import Hide
 from onestage.targets import Encoded
 from onestage.types import Batch, Geometry, Layer, Piece, Tokens, View, Words
-from onestage.views import BlockReversed, Crop, Random
-from small import image_for, lean, looking, reads_pairs, remembers, text_for
+from onestage.views import BlockReversed, Crop, Random, shape_of
+from small import image_for, lean, looking, of_clips, reads_pairs, remembers, text_for
 
 B, SIZE, GRID, CODES = 4, 48, (6, 6), 16
 VIT = Vit(arch="vit_tiny_patch16_224", size=SIZE, patch=8, width=32, depth=2, heads=2)
@@ -47,8 +48,11 @@ TEXT = ClipText(joint=24, width=32, depth=1, heads=2, context=16)
 def batch_for(method: Method, b: int = B, grid: tuple[int, int] = GRID, size: int = SIZE) -> Batch:
     generator = torch.Generator().manual_seed(3)
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]]).expand(b, 4), torch.zeros(b, dtype=torch.bool))
-    sides = {name: method.views[name].size or size for name in sorted(method.views)}
-    views = {name: View(torch.rand(b, 3, side, side, generator=generator), geometry) for name, side in sides.items()}
+    shapes = {}
+    for name in sorted(method.views):
+        shapes[name] = shape_of(dataclasses.replace(method.views[name], size=method.views[name].size or size))
+    views = {name: View(torch.rand(b, 3, *shape, generator=generator), geometry) for name, shape in shapes.items()}
+    grid = (2 * grid[0], grid[1]) if of_clips(method) else grid  # tubelets of two of its four frames
     hides = {f"{name}/{key}": part.hide for name, asked in method.inputs.items() for key, part in asked.parts.items()}
     hides |= {name: asked.mix for name, asked in method.inputs.items()}
     hidden = {

@@ -16,6 +16,26 @@ def patchify(images: Float[Tensor, "b c h w"], patch: int) -> Float[Tensor, "b g
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(b, (h // patch) * (w // patch), patch * patch * c)
 
 
+def patchify_tubes(clips: Float[Tensor, "b c f s"], patch: int, tubelet: int) -> Float[Tensor, "b g p"]:
+    """Patches of `tubelet` frames after one another, frame by frame, each flattened as (frame, row, column, channel).
+
+    Args:
+        clips: frames of s x s pixels, one below another.
+    """
+    b, c, height, side = clips.shape
+    cells, times = side // patch, height // side // tubelet
+    grid = clips.reshape(b, c, times, tubelet, cells, patch, cells, patch)
+    return grid.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, times * cells**2, tubelet * patch**2 * c)
+
+
+def tubes(clips: Float[Tensor, "b c f s"], tubelet: int) -> Float[Tensor, "b d h s"]:
+    """Frames of s x s pixels one below another, with those of every tubelet as channels of one picture: a kernel over
+    them is a kernel over pixels and time. Channels are ordered (channel, frame), as weights of such a kernel are."""
+    b, c, height, side = clips.shape
+    times = height // side // tubelet
+    return clips.reshape(b, c, times, tubelet, side, side).transpose(2, 3).reshape(b, c * tubelet, times * side, side)
+
+
 def unpatchify(patches: Float[Tensor, "b g p"], patch: int, grid: Grid) -> Float[Tensor, "b c h w"]:
     """The inverse of `patchify`."""
     b, _, p = patches.shape
@@ -88,6 +108,13 @@ def sincos_2d(width: int, grid: Grid) -> Float[Tensor, "g d"]:
     """The encoding of every cell of a grid: MAE's fixed positions."""
     rows, columns = torch.meshgrid(torch.arange(grid[0]).float(), torch.arange(grid[1]).float(), indexing="ij")
     return sincos(torch.stack([rows.flatten(), columns.flatten()], dim=1), width)
+
+
+def sines(width: int, count: int) -> Float[Tensor, "g d"]:
+    """The encoding of every cell by its number alone: sines and cosines take turns (arXiv:1706.03762, sec. 3.5)."""
+    omega = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width // 2))
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * omega
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).float()
 
 
 def positions_of(cells: Int[Tensor, "b m"], grid: Grid, width: int) -> Float[Tensor, "b m d"]:

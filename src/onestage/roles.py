@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from onestage.plan import Erased as Erased
+from onestage.plan import Plan as Plan
 from onestage.sample import VOID as VOID
 from onestage.sample import BadSample as BadSample
 from onestage.sample import Mask as Mask
@@ -26,29 +27,6 @@ Space = Literal["joint", "raw", "codes", "categories"]
 """`joint`: the space that images and texts share; `raw`: the encoder's own normed rows before that projection;
 `codes`: for each cell one number, that of its code in the encoder's code book; `categories`: for the image alone a
 score of each category that the encoder has learned."""
-
-
-class Erased(NamedTuple):
-    """A rectangle (top, left, height, width) of a view, in its own pixels, and the seed of the noise that fills it."""
-
-    box: tuple[int, int, int, int]
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything random about one view of one sample, decided before its pixels are decoded."""
-
-    box: tuple[int, int, int, int]
-    """(top, left, height, width) in pixels of the unflipped source."""
-    flip: bool = False
-    colour: tuple[tuple[str, float], ...] = ()
-    """Colour operations in their order, each with its factor."""
-    shrink: float = 1.0
-    """How many times smaller than the source the pixels may be decoded for this view."""
-    scale: float = 1.0
-    """Size of the pixels that the view is cut from, as a share of the source's."""
-    erased: Erased | None = None
 
 
 ALONE = Also()
@@ -132,6 +110,10 @@ class Encoder(nn.Module, ABC):
     grid: Grid
     size: int
     """Side of the square images it expects, in pixels (0 for text)."""
+    frames: int = 1
+    """Of a clip, that it expects; a still picture shows the same in all of them."""
+    tubelet: int = 1
+    """How many frames after one another a cell of its grid is made of; a clip's cells lie one below another in it."""
 
     @abstractmethod
     def forward(self, parts: dict[str, Piece]) -> Tokens: ...
@@ -270,6 +252,8 @@ class Teacher(ABC):
     """How many codes its code book has; 0 where it has none."""
     pool: Literal["cls", "mean"] = "cls"
     """What stands for an image: the pooled row, or the mean of the patch rows where nothing trained the pooled one."""
+    frames: int = 1
+    """Of the clips it looks at; a still picture shows the same in all of them."""
     categories: CategoryHead | None = None
     """Its own category head, where it has learned categories."""
 

@@ -27,7 +27,8 @@ class Geometry(NamedTuple):
 
 
 Images = UInt8[Tensor, "b c h w"] | Float[Tensor, "b c h w"]
-"""Pictures, red, green and blue: uint8, as they are decoded, or floats in [0, 1]."""
+"""Pictures, red, green and blue: uint8, as they are decoded, or floats in [0, 1]. A clip is one picture too: its
+frames, squares that are cut alike, one below another."""
 
 
 class View(NamedTuple):

@@ -13,10 +13,8 @@ import math
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
-
-from onestage.ops import sincos_2d
-from onestage.types import Grid
 
 Initialisation = Literal["timm", "mae", "beit", "eva02"]
 _SUB_LN = ("mlp.fc1", "mlp.fc2", "attn.proj", "attn.v_proj")
@@ -43,9 +41,8 @@ def initialise(backbone: nn.Module, how: Initialisation, depth: int, std: float 
             parameter.mul_(_branch_factor(name, how, depth, before))
 
 
-def fix_positions(positions: nn.Parameter, grid: Grid, prefix: int) -> None:
-    """MAE's fixed sine-cosine positions, zero for the class token, not trained."""
-    table = sincos_2d(positions.shape[-1], grid)
+def fix_positions(positions: nn.Parameter, table: Float[Tensor, "g d"], prefix: int) -> None:
+    """Fixed positions, zero for the class token, not trained."""
     with torch.no_grad():
         positions.copy_(torch.cat([torch.zeros(prefix, table.shape[1]), table]).to(positions).unsqueeze(0))
     positions.requires_grad_(False)

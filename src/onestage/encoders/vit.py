@@ -22,7 +22,7 @@ from onestage.layers.outputs import outputs_of
 from onestage.layers.relative_bias import RelativeBias
 from onestage.layers.slots import KeepCells, MaskToken, other_grid, slowed
 from onestage.layers.stem import ConvStem
-from onestage.ops import place_of, shown
+from onestage.ops import place_of, shown, sincos_2d, sines, tubes
 from onestage.roles import Encoder
 from onestage.spec import UserError, spec
 from onestage.types import Grid, Images, Layer, Piece, Tokens
@@ -47,10 +47,15 @@ class Vit:
     pool: Pool = "cls"
     """The class token, the mean of the patches, the mean of both (FLIP), or attention of a learned query (SigLIP; for
     an architecture of timm that has it, such as vit_base_patch16_siglip_224)."""
-    class_tokens: Literal[1, 2] = 1
+    class_tokens: Literal[0, 1, 2] = 1
     """Two: the second is DeiT's distillation token (arXiv:2012.12877), which `projectors: {kind: second}` reads."""
-    positions: Literal["learned", "sincos", "relative"] = "learned"
-    """Added to the patches: trained, or MAE's fixed sines. `relative`: BEiT's bias of attention, one for all blocks."""
+    positions: Literal["learned", "sincos", "sines", "relative"] = "learned"
+    """Added to the patches: trained, MAE's fixed sines of row and column, or sines of the patch's number. `relative`:
+    BEiT's bias of attention, one for all blocks."""
+    frames: Annotated[int, Field(ge=1)] = 1
+    """Of the clips it looks at: every patch attends to those of all frames."""
+    tubelet: Annotated[int, Field(ge=1)] = 1
+    """How many frames after one another a patch is made of (VideoMAE, arXiv:2203.12602: 2)."""
     stem: Literal["patch", "conv"] = "patch"
     drop_path: float = 0.0
     drop_path_shape: Literal["linear", "constant"] = "linear"
@@ -64,6 +69,12 @@ class Vit:
     """What share of its gradient the patch embedding gets (EVA-02 lets it learn at a tenth)."""
     normalise: Statistics = "imagenet"
     kind: Literal["vit"] = "vit"
+
+    def __post_init__(self) -> None:
+        if self.frames % self.tubelet:
+            raise ValueError(f"frames: {self.frames} are not filled by tubelets of {self.tubelet}")
+        if self.frames > 1 and (self.stem != "patch" or self.positions == "relative"):
+            raise ValueError("frames: clips need stem: patch, and positions: learned, sincos or sines")
 
     def build(self, modes: frozenset[str]) -> VitEncoder:
         """The encoder, with a mask token only where an input of it asks for `replace`.
@@ -79,7 +90,8 @@ def _backbone(wanted: Vit) -> Any:
     from timm.models import is_model_in_modules
 
     names = {
-        "img_size": wanted.size,
+        "img_size": wanted.size if wanted.frames == 1 else _below_one_another(wanted),
+        "in_chans": 3 * wanted.tubelet if wanted.tubelet > 1 else None,
         "patch_size": wanted.patch,
         "embed_dim": wanted.width,
         "depth": wanted.depth,
@@ -89,6 +101,7 @@ def _backbone(wanted: Vit) -> Any:
         "attn_drop_rate": wanted.attention_dropout or None,
         "pos_embed": "none" if wanted.positions == "relative" else None,
         "reg_tokens": 1 if wanted.class_tokens == 2 else None,
+        "class_token": False if wanted.class_tokens == 0 else None,
     }
     options = {name: value for name, value in names.items() if value is not None}
     if wanted.arch not in timm.list_models():
@@ -102,7 +115,7 @@ def _backbone(wanted: Vit) -> Any:
         raise UserError(f"positions: relative is for vit_* models; {wanted.arch} has rotary positions of its own")
     _check_tokens(wanted)
     try:
-        pool = "map" if wanted.pool == "map" else "token"
+        pool = "map" if wanted.pool == "map" else "token" if wanted.class_tokens else ""
         made = timm.create_model(
             wanted.arch, num_classes=0, global_pool=pool, drop_path_rate=wanted.drop_path, **options
         )
@@ -111,17 +124,26 @@ def _backbone(wanted: Vit) -> Any:
         raise UserError(f"timm cannot build {wanted.arch} with {options}: {error}") from None
 
 
+def _below_one_another(wanted: Vit) -> tuple[int, int]:
+    """Height and width of a clip whose tubelets are pictures one below another."""
+    assert wanted.size is not None, "a recipe fills in the sizes of its encoders before they are built"
+    return wanted.frames // wanted.tubelet * wanted.size, wanted.size
+
+
 def _check_tokens(wanted: Vit) -> None:
-    """A second class token stands where timm has one register token."""
+    """A second class token stands where timm has one register token, and clips are for the same models."""
     from timm.models import is_model_in_modules
 
-    if wanted.class_tokens == 1:
+    if wanted.class_tokens == wanted.frames == 1:
         return
+    if wanted.class_tokens == 0 and wanted.pool in {"cls", "all"}:
+        raise UserError(f"pool: {wanted.pool} reads a class token, and class_tokens: 0 leaves none; use pool: mean")
     taken = "_reg" in wanted.arch or "distilled" in wanted.arch
     if taken or wanted.positions == "relative" or not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
         raise UserError(
-            f"class_tokens: 2 is for vit_*, deit_* or deit3_* models with one class token of their own, and with "
-            f"positions: learned or sincos; this is {wanted.arch} with positions: {wanted.positions}"
+            f"class_tokens: {wanted.class_tokens} and frames: {wanted.frames} are for vit_*, deit_* or deit3_* models "
+            "with one class token of their own, and with positions: learned, sincos or sines; this is "
+            f"{wanted.arch} with positions: {wanted.positions}"
         )
 
 
@@ -145,7 +167,8 @@ class VitEncoder(Encoder):
         self.backbone = backbone
         self.pool: Pool = wanted.pool
         self.width = int(backbone.embed_dim)
-        self.size = int(backbone.patch_embed.img_size[0])
+        self.size = int(backbone.patch_embed.img_size[1])
+        self.frames, self.tubelet = wanted.frames, wanted.tubelet
         self.grid: Grid = tuple(backbone.patch_embed.grid_size)
         self.prefix, self.class_tokens = int(backbone.num_prefix_tokens), wanted.class_tokens
         self.normalise = Normalise(wanted.normalise)
@@ -155,8 +178,10 @@ class VitEncoder(Encoder):
         self.rel_pos = None
         if wanted.positions == "relative":
             self.rel_pos = RelativeBias(self.grid, int(backbone.blocks[0].attn.num_heads))
-        if wanted.positions == "sincos":
-            fix_positions(backbone.pos_embed, self.grid, self.prefix)
+        if wanted.positions in {"sincos", "sines"}:
+            cells = self.grid[0] * self.grid[1]
+            table = sincos_2d(self.width, self.grid) if wanted.positions == "sincos" else sines(self.width, cells)
+            fix_positions(backbone.pos_embed, table, self.prefix)
         if wanted.stem == "conv":
             backbone.patch_embed = ConvStem(self.size, self.size // self.grid[0], self.width)
         self.keep = KeepCells(self.prefix, "rows and cells" if isinstance(backbone, Eva) else "rows")
@@ -179,12 +204,16 @@ class VitEncoder(Encoder):
         slots, other = _Slots(self.keep, self.mask, piece, cells), other_grid(self.backbone, grid)
         added = self._added(piece, cells)
         with slots, other, blocks as outputs, looks_of(last) as looks:
-            rows = self.backbone.forward_features(self.normalise(view.pixels), attn_mask=added)
+            pixels = self.normalise(view.pixels)
+            pixels = tubes(pixels, self.tubelet) if self.tubelet > 1 else pixels
+            rows = self.backbone.forward_features(pixels, attn_mask=added)
         patches, pooled = self._split(rows)
         layers = tuple(Layer(*self._split(output)) for output in outputs)
         normed = tuple(Layer(*self._split(self.backbone.norm(output))) for output in outputs)
         attention = looks[0][:, self.prefix :] if looks else None
-        tokens = Tokens(patches, pooled, place_of(cells), grid or self.grid, view.geometry, layers, normed, attention)
+        place = place_of(cells)
+        place = place._replace(frame=cells // self.grid[1] ** 2) if self.frames > 1 else place
+        tokens = Tokens(patches, pooled, place, grid or self.grid, view.geometry, layers, normed, attention)
         tokens = tokens._replace(second=rows[:, 1] if self.class_tokens == 2 else None)
         return tokens._replace(bias=added) if layers else tokens
 

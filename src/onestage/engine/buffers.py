@@ -19,7 +19,7 @@ from onestage.roles import Plan
 from onestage.types import Batch, Blended, Geometry, Mark, View, Words
 
 Places = Mapping[str, np.ndarray]
-"""Where the views of a sample are cut to: uint8 (3, size, size) of each."""
+"""Where the views of a sample are cut to: uint8 (3, height, width) of each."""
 
 
 @final
@@ -27,12 +27,12 @@ class Stack:
     """The views of a batch of `count` samples, which are cut to their places one after another.
 
     Args:
-        sizes: the side of each view, in pixels.
+        sizes: height and width of each view, in pixels.
         take: gives memory of so many bytes.
     """
 
-    def __init__(self, count: int, sizes: Mapping[str, int], take: Callable[[int], Tensor]) -> None:
-        shapes = {name: (count, 3, side, side) for name, side in sizes.items()}
+    def __init__(self, count: int, sizes: Mapping[str, tuple[int, int]], take: Callable[[int], Tensor]) -> None:
+        shapes = {name: (count, 3, *size) for name, size in sizes.items()}
         parts = take(sum(map(prod, shapes.values()))).split([prod(shape) for shape in shapes.values()])
         self._pixels = {name: part.view(shapes[name]) for name, part in zip(shapes, parts, strict=True)}
         self._places = {name: pixels.numpy() for name, pixels in self._pixels.items()}

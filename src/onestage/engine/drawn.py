@@ -12,6 +12,7 @@ from torch import Tensor
 from onestage.objective import Method
 from onestage.objective.mix import partner
 from onestage.roles import Hide, HideLater, HideText, Picture, Plan
+from onestage.sample import Clip
 from onestage.spec import UserError
 from onestage.teachers.serving import Marked
 from onestage.types import Blended, Grid, Mark, View
@@ -38,6 +39,7 @@ class Begun(NamedTuple):
     """A sample of a batch that is not cut yet."""
 
     picture: Picture
+    clip: Clip | None
     drawn: Drawn
 
 

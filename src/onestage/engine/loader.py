@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from typing import Any, final
@@ -19,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from onestage.data import Draw, Mixed, Mixture, Quarantine, first_good, generator, parts_of, stream_of
 from onestage.data.decode import Pixels, Stored
-from onestage.data.fast import Decoder, decode
+from onestage.data.fast import Decoder
 from onestage.engine.buffers import Places, Sent, Stack, received, sent
+from onestage.engine.cut import cut
 from onestage.engine.drawn import Begun, Drawn, blended, hidden_of, marks_of, noise_of
 from onestage.engine.repeats import Repeats
 from onestage.engine.slots import Lenders, Slots
@@ -33,6 +33,7 @@ from onestage.roles import BadSample, Picture, Sample, Source
 from onestage.spec import UserError
 from onestage.teachers.serving import Fresh, Marked, Planning, Shown, picture_digest
 from onestage.types import Batch, Grid, Words
+from onestage.views import shape_of
 
 GRACE = 30
 AT_ONCE = 32
@@ -91,7 +92,7 @@ class Batches(Dataset[Batch]):
         self.batch, self.seed, self.tokenize = batch, seed, tokenize
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
         self.parts, self.stream = parts_of(source), stream_of(source, seed, batch // masks)
-        self.sizes = {name: view.size for name, view in method.views.items() if view.size is not None}
+        self.sizes = {name: shape_of(view) for name, view in method.views.items() if view.size is not None}
         self.before = list(accumulate(map(len, self.parts), initial=0))
         # Of a mixture, whose other parts have them, a part may lack texts or labels; a whole source may not.
         self.with_texts = [part.has_texts or not source.has_texts for part in self.parts]
@@ -180,7 +181,7 @@ class Batches(Dataset[Batch]):
             label,
             marks,
         )
-        return Begun(picture, made)
+        return Begun(picture, sample.clip, made)
 
     def _planned(
         self, sample: Sample, draw: Draw, random: Callable[[str, int], np.random.Generator]
@@ -195,14 +196,9 @@ class Batches(Dataset[Batch]):
         return picture, self.planning.plans(self.method.views, random, shown)
 
     def _cut(self, begun: Begun, places: Places) -> Drawn:
-        """Cut the views of a sample to their places. May raise `BadSample`."""
-        views, plans = self.method.views, begun.drawn.plans
-        if not plans:  # of a method that learns from texts alone
-            return begun.drawn
-        rows = max(views[name].rows(plan) for name, plan in plans.items())
-        pixels, scale = decode(begun.picture, self.decoder, min(plan.shrink for plan in plans.values()), rows)
-        for name, plan in plans.items():
-            views[name].cut(pixels, plan if scale == 1 else replace(plan, scale=scale), places[name])
+        """Cut the views of a sample to their places; a method that learns from texts alone has none. May raise
+        `BadSample`."""
+        cut(begun.picture, begun.clip, self.method.views, begun.drawn.plans, places, self.decoder)
         return begun.drawn
 
     def _collate(self, numbers: range, stack: Stack, drawn: list[Drawn]) -> Batch:

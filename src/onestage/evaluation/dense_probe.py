@@ -115,7 +115,7 @@ class DenseProbe(Evaluator):
     def _cache(self, model: Teacher, train: Source) -> tuple[Cells, int]:
         """The features of the training images on the CPU, and how many images cannot be used."""
         count = len(spread(len(train), self.limit))
-        shape = (*model.grid, model.width("raw"))
+        shape = (model.grid[1], model.grid[1], model.width("raw"))
         each = 4 * math.prod(shape) + model.size**2
         if count * each > self.memory * GIB:
             raise UserError(
@@ -241,7 +241,8 @@ def _cells(
             continue
         pixels = torch.stack([item.seen.pixels for item in good]).to(device)
         tokens = model.tokens(in_unit(pixels), "raw")
-        rows = tokens.rows.float().unflatten(1, tokens.grid)
+        side = tokens.grid[1]  # of a clip, the squares of all frames lie one below another: it has one mask
+        rows = tokens.rows.float().unflatten(1, (-1, side, side)).mean(dim=1)
         yield Cells(rows, torch.stack([item.mask for item in good])), bad
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from onestage.layers.normalise import in_unit
 from onestage.roles import BadSample, Sample, Source, Space, Teacher
+from onestage.sample import span_of
 from onestage.spec import UserError
 from onestage.types import Tokens
-from onestage.views import Resize
+from onestage.views import Frames, Resize
 
 Pool = Literal["cls", "mean"]
 """`cls`: the pooled row (the class token where the encoder has one); `mean`: the mean of the patch rows."""
@@ -60,7 +61,8 @@ def features(
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Features of a source under the evaluation view (shortest side to the model's size, centred square).
+    """Features of a source under the evaluation view (shortest side to the model's size, centred square; of a clip, for
+    a model that looks at clips, frames at even distances).
 
     Args:
         pool: the model's own where there is none.
@@ -91,7 +93,7 @@ def answers(
     """As `features`, the rows being whatever `answer` says of a batch of images in [0, 1] of the model's size."""
     chosen = spread(len(source), limit)
     device = device_of(model)
-    view = Resize(size=model.size)
+    view = view_of(model)
     rows: list[Tensor] = []
     used: list[tuple[str, tuple[str, ...], int]] = []
     done = 0
@@ -191,8 +193,17 @@ def see(sample: Sample, view: Resize) -> Seen:
     Raises:
         BadSample: when it does not decode.
     """
-    width, height = sample.picture.size
-    return Seen(sample, view.resized(sample.picture.decode(), view.plan(np.random.default_rng(0), width, height)))
+    plan = view.plan(np.random.default_rng(0), *sample.picture.size)
+    if sample.clip is None or view.frames is None:
+        still = view.resized(sample.picture.decode(), plan)
+        return Seen(sample, still if view.frames is None else torch.cat([still] * view.frames.count, dim=1))
+    times = view.frames.times(plan.moment, *span_of(sample.clip))
+    return Seen(sample, torch.cat([view.resized(frame, plan) for frame in sample.clip.decode(times)], dim=1))
+
+
+def view_of(model: Teacher) -> Resize:
+    """The evaluation view of a model."""
+    return Resize(size=model.size, frames=None if model.frames == 1 else Frames(count=model.frames))
 
 
 def _read(source: Source, index: int) -> Sample | BadSample:

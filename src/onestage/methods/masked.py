@@ -8,7 +8,7 @@ from onestage.likelihood import Gaussian
 from onestage.objective import Ema, Frozen, Input, Method, Part, Term, Trained
 from onestage.predictors import Decoder, Linear
 from onestage.targets import Encoded, Hog, Pixels
-from onestage.views import Block, Colour, Crop, Random, Units
+from onestage.views import Block, Colour, Crop, Frames, Random, Tube, Units
 from onestage.views import ViewSpec as View
 
 AUGMENTED: dict[str, View] = {
@@ -34,6 +34,31 @@ MAE = Method(
             y="view1",
             target=Pixels(rows="hidden", norm="patch"),
             predictor=Decoder(width=512, depth=8, heads=16),
+            likelihood=Gaussian(form="squared"),
+        )
+    },
+)
+
+VIDEO_MAE = Method(
+    name="video_mae",
+    cite="VideoMAE, arXiv:2203.12602 sec. 3 (MAE over clips: the same cells are hidden in all frames)",
+    encoders={"student": Trained()},
+    views={
+        "view1": Crop(
+            scale=(0.33, 0.75),
+            ratio=(6 / 7, 7 / 6),
+            flip=0.0,
+            interpolation="bilinear",
+            frames=Frames(count=16, seconds=64 / 30),
+        )
+    },
+    inputs={"kept": Input(encoder="student", parts={"image": Part(of="view1", hide=Tube(ratio=0.9), mode="drop")})},
+    terms={
+        "pixels": Term(
+            x="kept",
+            y="view1",
+            target=Pixels(rows="hidden", norm="channel"),
+            predictor=Decoder(width=384, depth=4, heads=6, positions="sines", pooled="left out"),
             likelihood=Gaussian(form="squared"),
         )
     },
@@ -130,4 +155,4 @@ MVP = Method(
     },
 )
 
-ROWS = (MAE, SIMMIM, MASKFEAT, DATA2VEC, EVA, EVA02, MVP)
+ROWS = (MAE, VIDEO_MAE, SIMMIM, MASKFEAT, DATA2VEC, EVA, EVA02, MVP)

@@ -84,7 +84,7 @@ def build_target(
     target = term.target
     student = built[method.input_of(term).encoder]
     if isinstance(target, OfPixels):
-        return target.build(student.size // student.grid[0])
+        return target.build(student.size // student.grid[1], student.tubelet)
     if isinstance(target, Spelled):
         return target.build()
     if isinstance(target, Table):
@@ -110,7 +110,7 @@ def target_grid(
     encoder = term.target.encoder
     grid = built[encoder].grid if encoder in built else teachers[encoder].grid
     if grid != student.grid:
-        patch = student.size // student.grid[0]
+        patch = student.size // student.grid[1]
         raise UserError(
             f"terms.{name}: the student's grid is {student.grid[0]}x{student.grid[1]} but the grid of '{encoder}' is "
             f"{grid[0]}x{grid[1]}. With patches of {patch} pixels the student needs size {grid[0] * patch}."

@@ -18,6 +18,7 @@ PARTS: dict[str, str] = {
     "hide block_reversed": "test_block_reversed_is_flat_where_block_is_not",
     "hide sampled": "test_shares_are_those_of_the_range",
     "hide units": "test_every_unit_is_as_likely",
+    "hide tube": "test_a_tube_hides_the_same_cells_in_every_frame",
     "hide words": "test_a_share_of_the_words_is_hidden",
     "hide attentive": "test_cells_stay_as_often_as_drawing_one_after_another_keeps_them",
     "mode drop": "test_dropping_equals_masking_the_same_tokens_in_attention",
@@ -100,6 +101,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "milan": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "mvp": ("test_mvp_weighs_the_class_token_and_each_patch_alike",),
     "simmim": ("test_a_hidden_cell_is_64_mask_tokens",),
+    "video_mae": ("test_video_mae_is_transformers",),
     "umt": ("test_rows_on_the_sphere_cost_two_minus_two_cosines",),
     "uta": (
         "test_uta_with_the_student_set_to_the_teacher_and_nothing_hidden_has_loss_minus_one",

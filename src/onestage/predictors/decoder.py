@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from onestage.layers.blocks import transformer_blocks
-from onestage.ops import gather_rows
+from onestage.ops import gather_rows, sines
 from onestage.predictors.reach import Reach
 from onestage.predictors.transformer import Transformer, TransformerPredictor
 from onestage.spec import UserError, spec
@@ -25,6 +25,10 @@ from onestage.types import Grid, Tokens, Wanted
 class Decoder(Transformer):
     """A ViT of `depth` blocks over the whole grid."""
 
+    positions: Literal["sincos", "sines"] = "sincos"
+    """Fixed sines of row and column, or of the cell's number."""
+    pooled: Literal["in front", "left out"] = "in front"
+    """Whether the pooled row is decoded too; `left out` where an encoder has no class token."""
     kind: Literal["decoder"] = "decoder"
 
     @property
@@ -44,6 +48,9 @@ class DecoderPredictor(TransformerPredictor):
     def __init__(self, wanted: Decoder, width: int, out: int, grid: Grid) -> None:
         blocks = transformer_blocks(wanted.width, wanted.depth, wanted.heads, wanted.mlp_ratio)
         super().__init__(wanted, width, out, grid, blocks)
+        self.first = 0 if wanted.pooled == "in front" else 1
+        if wanted.positions == "sines":
+            self.positions[1:] = sines(wanted.width, grid[0] * grid[1])
 
     def forward(self, tokens: Tokens, wanted: Wanted) -> Float[Tensor, "b m k"]:
         """The guess at every wanted cell; `POOLED` asks for the output of the pooled row.
@@ -56,8 +63,8 @@ class DecoderPredictor(TransformerPredictor):
                 f"a decoder for {self.grid} cells was given rows of {tokens.grid} and asked for cells of "
                 f"{wanted.grid}; choose the sizes and patches so that they agree"
             )
-        rows = self.blocks(self._restored(tokens) + self.positions)
-        return self.head(self.norm(gather_rows(rows, wanted.cell + 1)))
+        rows = self.blocks((self._restored(tokens) + self.positions)[:, self.first :])
+        return self.head(self.norm(gather_rows(rows, wanted.cell + 1 - self.first)))
 
     def _restored(self, tokens: Tokens) -> Float[Tensor, "b cells w"]:
         """The whole grid with mask tokens where no row is, behind the pooled row."""

@@ -18,7 +18,7 @@ from onestage.engine.pieces import on_device
 from onestage.likelihood import Boltzmann
 from onestage.objective import asks
 from onestage.pretraining.initialise import initialise_from, starts_of
-from onestage.pretraining.prepare import Prepared, open_data, prepare
+from onestage.pretraining.prepare import Prepared, open_data, prepare, stills
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import watching
 from onestage.roles import BadSample, Sample, Source
@@ -45,7 +45,7 @@ def check_recipe(recipe: Recipe, classes: Path | None) -> list[str]:
     try:
         source = open_data(recipe)
         faults += [*_length(recipe, source), *(fault for part in parts_of(source) for fault in _samples(recipe, part))]
-        faults += _classes(recipe, source, classes)
+        faults += [*_classes(recipe, source, classes), *_stills(recipe, source)]
         faults += [*_learning_rate(recipe), *_normalisation_of_start(recipe)]
         if any("every file" in fault for fault in faults):
             return faults
@@ -104,6 +104,12 @@ def _captions(recipe: Recipe, source: Source, looked: list[Sample]) -> Iterator[
                 f"views.{name}: {' and '.join(lies)} can make the captions of {recipe.data} false; "
                 "turn it off (scale: [1, 1], flip: 0, colour: null), or say with ?keeps= what leaves them true"
             )
+
+
+def _stills(recipe: Recipe, source: Source) -> Iterator[str]:
+    told = stills(recipe.method, source)
+    if told:
+        yield f"data: {told}"
 
 
 def _classes(recipe: Recipe, source: Source, classes: Path | None) -> Iterator[str]:

@@ -18,7 +18,7 @@ from onestage.engine.loader import Batches
 from onestage.engine.optimiser import Optimisers
 from onestage.engine.pieces import check_slices
 from onestage.engine.step import Step
-from onestage.objective import Objective, Trained, asks
+from onestage.objective import Method, Objective, Trained, asks
 from onestage.pretraining.resolve import answers_of, check_categories, resolve
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source
@@ -132,6 +132,16 @@ def open_data(recipe: Recipe) -> Source:
             "Use one sub-folder for each class, or a label in metadata.jsonl."
         )
     return source
+
+
+def stills(method: Method, source: Source) -> str:
+    """What becomes of pictures where a method learns from clips; empty where there are clips, or none are read."""
+    if source.has_clips or all(view.frames is None for view in method.views.values()):
+        return ""
+    return (
+        f"{source.name} has no clips: each picture is read as one in which nothing moves. Give video:FOLDER, or "
+        "scenes-clips for built-in ones"
+    )
 
 
 def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]:

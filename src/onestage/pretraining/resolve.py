@@ -11,7 +11,7 @@ from onestage.objective import Answers, Method, asks
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source, Teacher
 from onestage.spec import UserError
-from onestage.targets import Encoded, Table
+from onestage.targets import Encoded, Hog, Pixels, Table
 from onestage.teachers import LibraryTeacher, RunTeacher
 from onestage.views import ViewSpec
 
@@ -29,6 +29,7 @@ def resolve(recipe: Recipe, teachers: dict[str, Teacher]) -> Recipe:
     follow = next((teacher.grid[0] for teacher in teachers.values()), None)
     models = {name: _sized(name, model, follow) for name, model in recipe.models.items()}
     models |= _as_wide(recipe.method, models, teachers)
+    check_clips(recipe.method, models)
     method = dataclasses.replace(recipe.method, views=_views(recipe.method, models, teachers))
     return dataclasses.replace(recipe, models=models, method=method)
 
@@ -64,6 +65,33 @@ def check_categories(method: Method, teachers: dict[str, Teacher], source: Sourc
                 f"teacher '{name}': {teachers[name].reference} tells {head.count} categories apart, but {source.name} "
                 f"has {len(source.classes)}; both must have the same"
             )
+
+
+def check_clips(method: Method, models: dict[str, EncoderSpec]) -> None:
+    """Encoders see as many frames as they are made for, and of clips only rows of the same view are explained.
+
+    Raises:
+        UserError: saying both numbers of frames, or what clips cannot be used for.
+    """
+    counts = {name: 1 if view.frames is None else view.frames.count for name, view in method.views.items()}
+    for view, encoder in _seen_by(method):
+        model, count = models.get(encoder), counts.get(view, 1)
+        made_for = model.frames if isinstance(model, Vit) else 1
+        if view in counts and count != made_for:
+            raise UserError(
+                f"method.views.{view}.frames: {count} of a clip, but '{encoder}' is made for {made_for}; set "
+                f"models.{encoder}.frames: {count} (of a vit), or method.views.{view}.frames.count: {made_for}"
+            )
+    for ask in asks(method):
+        if counts.get(ask.view, 1) > 1:
+            raise UserError(f"method.views.{ask.view}.frames: '{ask.encoder}' looks at pictures, not at clips")
+    for name, asked in method.inputs.items():
+        if asked.mix is not None and any(counts.get(part.of, 1) > 1 for part in asked.parts.values()):
+            raise UserError(f"method.inputs.{name}.mix: mixes pictures, not clips")
+    for name, term in method.terms.items():
+        single = isinstance(term.target, Encoded | Pixels | Hog) and term.target.rows != "pooled"
+        if single and counts.get(term.y, 1) > 1 and method.part_of(term).of != term.y:
+            raise UserError(f"method.terms.{name}: of a clip, single rows are explained by an input of the same view")
 
 
 def _joint(teacher: Teacher) -> int:

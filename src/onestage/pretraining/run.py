@@ -15,7 +15,7 @@ from onestage.pretraining.directory import create, read_run, refuse_taken
 from onestage.pretraining.initialise import initialise_from
 from onestage.pretraining.lines import Say
 from onestage.pretraining.loop import Progressed, run_loop, write_checkpoint
-from onestage.pretraining.prepare import ANSWERS, Prepared, prepare
+from onestage.pretraining.prepare import ANSWERS, Prepared, prepare, stills
 from onestage.pretraining.spec import Recipe
 from onestage.pretraining.watch import refuse_unwatchable, watched
 from onestage.spec import UserError
@@ -64,6 +64,9 @@ def resume(run: Path, say: Say = print) -> Progressed:
 def _run(prepared: Prepared, run: Path, start: Progressed, say: Say) -> Progressed:
     """Train to the end, and say what was seen on the way."""
     together(prepared.server.open)
+    told = stills(prepared.recipe.method, prepared.source)
+    if told:
+        say(told)
     now = run_loop(prepared, run, start, watched(prepared, say))
     prepared.server.close()
     with suppress(OSError):  # it is not there, or not empty

@@ -23,11 +23,13 @@ from onestage.recipes.siamese import SIAMESE_ROWS
 from onestage.recipes.supervised import SUPERVISED_ROWS
 from onestage.recipes.tiny import tiny
 from onestage.recipes.tuned import TUNED_ROWS
+from onestage.recipes.video import VIDEO_ROWS
 from onestage.spec import UserError, from_plain, read_yaml, suggest, to_plain
 
 FAMILIES = (
     *GUIDED_ROWS,
     *MASKED_ROWS,
+    *VIDEO_ROWS,
     *DISTILLED_ROWS,
     *ATTENTIVE_ROWS,
     *CODED_ROWS,

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from onestage.data import KINDS
-from onestage.encoders import ClipText
+from onestage.encoders import ClipText, Vit
 from onestage.objective import COLUMNS, Frozen, Method, Trained, depth_read, term_rows, verified_by
 from onestage.pretraining import Recipe
 from onestage.pretraining.resolve import resolve
@@ -64,6 +64,7 @@ def length(recipe: Recipe) -> str:
 def needs(recipe: Recipe) -> list[str]:
     """What a recipe needs besides images."""
     needed = {
+        "clips": any(view.frames is not None for view in recipe.method.views.values()),
         "captions": recipe.method.needs_texts,
         "labels": recipe.method.needs_labels,
         "a teacher": bool(recipe.method.named(Frozen)),
@@ -159,7 +160,8 @@ def _piece(recipe: Recipe, name: str, key: str | None, grid: tuple[int, int], si
         return {"text": Piece(None, words, hidden, part.hide.count((1, model.context)), "drop")}
     geometry = Geometry(torch.zeros(1, 4), torch.zeros(1, dtype=torch.bool))
     side = size if part is None or part.of not in recipe.method.views else recipe.method.views[part.of].size or size
-    view = View(torch.zeros(1, 3, side, side), geometry)
+    frames = model.frames if isinstance(model, Vit) else 1
+    view = View(torch.zeros(1, 3, frames * side, side), geometry)
     layers = depth_read(recipe.method, key) if key is not None else 0
     if part is None or part.hide is None or part.mode != "drop":
         return {"image": Piece(view, layers=layers)}

@@ -19,7 +19,7 @@ from onestage.objective import Ema, EncoderRole, Frozen, Method, Trained, add
 from onestage.objective.crops import fewer, is_local
 from onestage.predictors import MLP, Decoder, Latent, PredictorSpec, Prompting, Quantised, Relative, Same
 from onestage.pretraining import Recipe, Watch
-from onestage.views import Colour, Crop, Random, SomeWords
+from onestage.views import Colour, Crop, Frames, Random, SomeWords
 
 Budget = Literal["smoke", "demo"]
 
@@ -50,6 +50,11 @@ QUANTISED = Quantised(codes=256, values=16, width=64, heads=2)
 LATENT = Latent(depth=2, heads=2)
 OTHER = Crop(scale=(0.5, 1.0), flip=0.0, colour=Colour(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, grey=0.2))
 """The second view of a picture: what it shows stays in it mostly, its colours do not."""
+FRAMES = Frames(count=4)
+"""All of a clip at a glance."""
+CLIPS = dataclasses.replace(
+    VIT, frames=FRAMES.count, tubelet=2, class_tokens=0, pool="mean", positions="sines", stem="patch"
+)
 NEAR = dataclasses.replace(OTHER, size=SIZE // 2, scale=(0.2, 0.5))
 """A small crop, of which two are enough."""
 
@@ -128,7 +133,9 @@ def _gentle(method: Method, with_texts: bool) -> Method:
     first = whole if with_texts else mild
     method = fewer(method, 2, NEAR)
     views = {
-        name: dataclasses.replace(OTHER if name == "view2" else first, blend=view.blend)
+        name: dataclasses.replace(
+            OTHER if name == "view2" else first, blend=view.blend, frames=None if view.frames is None else FRAMES
+        )
         for name, view in method.views.items()
         if isinstance(view, Crop) and not is_local(name)
     }
@@ -144,6 +151,8 @@ def _model(method: Method, name: str) -> EncoderSpec:
         return dataclasses.replace(TEXT, joint=VIT.width) if bare else TEXT
     if any(part.of == "text" for asked in method.inputs.values() for part in asked.parts.values()):
         return MULTIWAY
+    if any(view.frames is not None for view in method.views.values()):
+        return CLIPS
     model = STUDENT if method.named(Frozen) else VIT
     if _is_tuned(method):
         model = dataclasses.replace(STUDENT, size=SIZE)
@@ -179,13 +188,20 @@ def _small(method: Method) -> Method:
     terms = {
         name: dataclasses.replace(
             term,
-            predictor=_thin(lean.get(term.predictor.kind, term.predictor)),
+            predictor=_thin(_placed(lean.get(term.predictor.kind, term.predictor), term.predictor)),
             likelihood=_short(term.likelihood),
         )
         for name, term in method.terms.items()
     }
     projectors = {name: _narrow(one) for name, one in method.projectors.items()}
     return dataclasses.replace(method, encoders=encoders, terms=terms, projectors=projectors)
+
+
+def _placed(small: PredictorSpec, row: PredictorSpec) -> PredictorSpec:
+    """A small decoder that places its rows as the row's own does."""
+    if isinstance(small, Decoder) and isinstance(row, Decoder):
+        return dataclasses.replace(small, positions=row.positions, pooled=row.pooled)
+    return small
 
 
 def _narrow(projector: ProjectorSpec) -> ProjectorSpec:

@@ -42,12 +42,14 @@ class Hog:
     """Statistics of the channels, applied first."""
     kind: Literal["hog"] = "hog"
 
-    def build(self, patch: int) -> HogTarget:
-        """The target for patches of `patch` pixels a side, that of the encoder.
+    def build(self, patch: int, tubelet: int = 1) -> HogTarget:
+        """The target for patches of `patch` pixels a side, that of the encoder, and of so many frames.
 
         Raises:
-            UserError: when cells do not fill a patch.
+            UserError: when cells do not fill a patch, or it is of several frames.
         """
+        if tubelet > 1:
+            raise UserError(f"target hog: describes patches of one frame; set tubelet: 1 (it is {tubelet})")
         if patch % self.cell:
             raise UserError(f"target hog: cells of {self.cell} pixels do not fill patches of {patch}; set target.cell")
         return HogTarget(self, patch)

@@ -13,6 +13,7 @@ from onestage.layers.normalise import in_unit
 from onestage.types import Geometry, Images
 
 Interpolation = Literal["bicubic", "bilinear"]
+Clips = UInt8[Tensor, "b c f s"] | Float[Tensor, "b c f s"]
 SquareImages = UInt8[Tensor, "b c s s"] | Float[Tensor, "b c s s"]
 
 
@@ -24,6 +25,14 @@ def to_size(pixels: Images, size: int, interpolation: Interpolation) -> SquareIm
         in_unit(pixels), (size, size), mode=interpolation, align_corners=False, antialias=True
     )
     return resized.clamp(0, 1)
+
+
+def clip_of(pixels: Images, size: int, frames: int) -> Clips:
+    """Images as `to_size` gives them, each as a clip of so many frames in which nothing moves; clips of so many frames
+    of that size are unchanged."""
+    if pixels.shape[-2:] == (frames * size, size):
+        return pixels
+    return to_size(pixels, size, "bicubic").repeat(1, 1, frames, 1)
 
 
 def whole(pixels: Images) -> Geometry:

@@ -17,7 +17,7 @@ from onestage.roles import ALONE, CategoryHead, Encoder, Predictor, Projector, S
 from onestage.spec import UserError
 from onestage.teachers.bundle import BundleSpec, LibraryImage, TextSide, open_text, read_names
 from onestage.teachers.category import build_head, fill_head, scored
-from onestage.teachers.resize import to_size, whole
+from onestage.teachers.resize import clip_of, whole
 from onestage.teachers.spaces import no_categories, no_codes
 from onestage.teachers.stored import Stored, image_weights, stored_run, under
 from onestage.teachers.text import TextTower, freeze
@@ -42,7 +42,7 @@ class RunTeacher(Teacher):
     ) -> None:
         self.reference, self.bundle, self.categories = reference, bundle, categories
         self.encoder, self.projector, self.head, self._text = encoder, projector, head, text
-        self.grid, self.size = encoder.grid, encoder.size
+        self.grid, self.size, self.frames = encoder.grid, encoder.size, encoder.frames
         self.licence, self.pool = bundle.licence, bundle.pool
         self.scale = scale
         self.book = head if isinstance(head, QuantisedPredictor) else book
@@ -78,7 +78,7 @@ class RunTeacher(Teacher):
 
     def look(self, pixels: Images, space: Space, also: Also = ALONE) -> Tokens:
         """The same tokens, with gradients for the pixels."""
-        view = View(to_size(pixels, self.size, "bicubic"), whole(pixels))
+        view = View(clip_of(pixels, self.size, self.frames), whole(pixels))
         tokens = self.encoder({"image": Piece(view=view, layers=also.layers, attention=also.attention)})
         if space == "raw":
             return tokens

@@ -16,7 +16,8 @@ from onestage.views.augment import AugmentSpec, Erase, RandAugment, ThreeAugment
 from onestage.views.blend import Blend, Blending, blend
 from onestage.views.colour import Colour
 from onestage.views.crop import Crop
-from onestage.views.hiding import Block, BlockReversed, Random, Units, block_wise, coverage
+from onestage.views.frames import Frames
+from onestage.views.hiding import Block, BlockReversed, Random, Tube, Units, block_wise, coverage
 from onestage.views.resize import Resize
 from onestage.views.sampled import Sampled
 from onestage.views.words import SomeWords
@@ -24,13 +25,20 @@ from onestage.views.words import SomeWords
 ViewSpec = Annotated[Crop | Resize, Field(discriminator="kind")]
 """Every view a recipe can name."""
 
-DrawnSpec = Annotated[Random | Block | BlockReversed | Units, Field(discriminator="kind")]
+DrawnSpec = Annotated[Random | Block | BlockReversed | Units | Tube, Field(discriminator="kind")]
 """Every way of hiding that needs nothing but the grid."""
 
 HideSpec = Annotated[
-    Random | Block | BlockReversed | Units | Sampled | Attentive | SomeWords, Field(discriminator="kind")
+    Random | Block | BlockReversed | Units | Tube | Sampled | Attentive | SomeWords, Field(discriminator="kind")
 ]
 """Every way of hiding a recipe can name."""
+
+
+def shape_of(view: ViewSpec) -> tuple[int, int]:
+    """Height and width of a view, in pixels: of a clip, its frames lie one below another."""
+    assert view.size is not None, "a recipe fills in the sizes of its views before training"
+    return view.size * (1 if view.frames is None else view.frames.count), view.size
+
 
 __all__ = [
     "Attentive",
@@ -43,6 +51,7 @@ __all__ = [
     "Crop",
     "DrawnSpec",
     "Erase",
+    "Frames",
     "HideSpec",
     "RandAugment",
     "Random",
@@ -50,9 +59,11 @@ __all__ = [
     "Sampled",
     "SomeWords",
     "ThreeAugment",
+    "Tube",
     "Units",
     "ViewSpec",
     "blend",
     "block_wise",
     "coverage",
+    "shape_of",
 ]

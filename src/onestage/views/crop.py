@@ -21,6 +21,7 @@ from onestage.spec import spec
 from onestage.views.augment import AugmentSpec, Erase, RandAugment, erase
 from onestage.views.blend import Blend
 from onestage.views.colour import Colour, Probability, recolour
+from onestage.views.frames import Frames
 from onestage.views.resize import Interpolation, Side, reach, resample, resample_box, resample_to
 
 _ATTEMPTS = 10
@@ -57,7 +58,13 @@ class Crop(ViewMaker):
     erase: Erase | None = None
     blend: Blend | None = None
     """Mixup or CutMix with the sample's partner; the label is blended alike."""
+    frames: Frames | None = None
+    """Frames of the sample's clip, all cut and recoloured alike; empty: its picture."""
     kind: Literal["crop"] = "crop"
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.blend is not None:
+            raise ValueError("blend is for pictures; leave out either blend or frames")
 
     @property
     def alters(self) -> frozenset[str]:
@@ -79,7 +86,8 @@ class Crop(ViewMaker):
         colour = self.augment.draw(rng) if self.augment is not None else ()
         colour += self.colour.draw(rng) if self.colour is not None else ()
         gone = self.erase.draw(rng, self.size) if self.erase is not None and self.size is not None else None
-        return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size), erased=gone)
+        moment = 0.5 if self.frames is None else rng.random()
+        return Plan(box=box, flip=flip, colour=colour, shrink=spare(box, self.size), erased=gone, moment=moment)
 
     def rows(self, plan: Plan) -> int:
         """Those down to the box's lower side and, where smaller pixels may be cut, as far as the filter reaches."""

@@ -2,7 +2,7 @@
 
 Random: MAE (arXiv:2111.06377, section 3). Block-wise: BEiT (arXiv:2106.08254, algorithm 1), topped up
 with single cells to an exact count as in SiameseIM (arXiv:2206.01204). Reversed block-wise: UTA
-(arXiv:2405.19009). Units: SimMIM (arXiv:2111.09886, section 3.2).
+(arXiv:2405.19009). Units: SimMIM (arXiv:2111.09886, section 3.2). Tubes: VideoMAE (arXiv:2203.12602, section 3.3).
 """
 
 from __future__ import annotations
@@ -150,6 +150,26 @@ class Units(Hide):
                 "side that divides it, or another image size"
             )
         return grid[0] // self.side, grid[1] // self.side
+
+
+@final
+@spec
+class Tube(Hide):
+    """The same cells in every frame of a clip, uniformly at random; `int(ratio * cells)` of each, and one at least is
+    shown. What is hidden shows in no other frame where nothing moves."""
+
+    ratio: Ratio = 0.9
+    kind: Literal["tube"] = "tube"
+
+    def count(self, grid: Grid) -> int:
+        """How many cells are hidden, in all frames together: squares of the grid, one below another."""
+        return grid[0] // grid[1] * min(int(self.ratio * grid[1] ** 2), grid[1] ** 2 - 1)
+
+    def draw(self, rng: np.random.Generator, grid: Grid) -> Bool[np.ndarray, " g"]:
+        """True where hidden."""
+        frames, mask = grid[0] // grid[1], np.zeros(grid[1] ** 2, dtype=bool)
+        mask[rng.permutation(mask.size)[: self.count(grid) // frames]] = True
+        return np.tile(mask, frames)
 
 
 def block_wise(

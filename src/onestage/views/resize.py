@@ -14,6 +14,7 @@ from torch import Tensor
 
 from onestage.roles import Plan, ViewMaker
 from onestage.spec import spec
+from onestage.views.frames import Frames
 
 Interpolation = Literal["bicubic", "bilinear"]
 Side = Annotated[int, Field(ge=1)]
@@ -82,6 +83,8 @@ class Resize(ViewMaker):
     size: Side = 224  # pyright: ignore[reportIncompatibleVariableOverride] - a frozen field may be narrower
     """Side of the view, in pixels."""
     interpolation: Interpolation = "bicubic"
+    frames: Frames | None = None
+    """Frames from the middle of the sample's clip; empty: its picture."""
     kind: Literal["resize"] = "resize"
 
     @property
