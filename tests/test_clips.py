@@ -15,6 +15,7 @@ from loading import drawn, made
 from onestage.data import open_source
 from onestage.data.decode import Pixels as Still
 from onestage.encoders import Vit
+from onestage.engine.cut import cut
 from onestage.evaluation.features import features, see
 from onestage.layers.normalise import in_unit
 from onestage.methods import METHODS
@@ -24,7 +25,7 @@ from onestage.ops import patchify_tubes, tubes
 from onestage.pretraining.prepare import stills
 from onestage.pretraining.resolve import check_clips
 from onestage.pretraining.run import start
-from onestage.roles import Sample, Source
+from onestage.roles import BadSample, Plan, Sample, Source
 from onestage.sample import Clip
 from onestage.spec import UserError
 from onestage.targets import Pixels
@@ -34,6 +35,7 @@ from onestage.views import Crop, Frames, Resize, Tube
 from small import small
 
 FRAMES, SIDE = 4, 16
+PLACE = np.empty((3, 2 * SIDE, SIDE), np.uint8)
 STUDENT = Vit(
     arch="vit_tiny_patch16_224",
     size=SIDE,
@@ -52,7 +54,10 @@ STUDENT = Vit(
 class Steps(Clip):
     """Ten seconds of noise that is lighter in every second."""
 
-    start, stop = 5.0, 15.0
+    start, stop, size = 5.0, 15.0, (40, 24)
+
+    def span(self) -> tuple[float, float]:
+        return self.start, self.stop
 
     def middle(self) -> float:
         return 10.0
@@ -187,6 +192,16 @@ def test_rows_know_their_frame() -> None:
     assert tokens.grid == (4, 2) and tokens.place.frame[0].tolist() == [0] * 4 + [1] * 4
     hidden = torch.tensor([[True, False, False, True, False, True, True, False]] * 2)
     assert look(made_, clips, hidden).place.frame[0].tolist() == [0, 0, 1, 1]
+
+
+def test_frames_that_shrink_on_the_way_are_a_bad_sample() -> None:
+    class Shrinking(Steps):  # says that it is larger than it is
+        size = (80, 48)
+
+    plan = Plan(box=(10, 10, 30, 30))
+    view = Crop(size=SIDE, frames=Frames(count=2))
+    with pytest.raises(BadSample, match="several sizes"):
+        cut(Still(np.zeros((48, 80, 3), np.uint8)), Shrinking(), {"v": view}, {"v": plan}, {"v": PLACE}, "pillow")
 
 
 @pytest.mark.parametrize(

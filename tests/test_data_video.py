@@ -16,7 +16,10 @@ from PIL import Image
 
 from films import spans, write
 from onestage.data import open_source
-from onestage.data.video import FrameFolder, MiddleFrame, VideoFile
+from onestage.data.decode import File
+from onestage.data.frames import FrameFolder
+from onestage.data.shard_members import StoredFrames
+from onestage.data.video import MiddleFrame, VideoFile
 from onestage.roles import BadSample
 from onestage.spec import UserError
 
@@ -231,6 +234,24 @@ def test_mistakes_in_what_is_typed(rest: str, said: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
         open_source(f"video:{rest}")
+
+
+def test_every_kind_of_clip_says_its_size_and_span(tmp_path: Path) -> None:
+    """What a span says can be decoded, from its start to just before its end."""
+    path = write(tmp_path / "v.mkv")
+    stored = StoredFrames([File(path) for path in frames(tmp_path / "f", 3).iterdir()], [3.0, 4.0, 5.0])
+    drawn = open_source("scenes-clips")[0].clip
+    assert drawn is not None
+    for clip, size, span in (
+        (VideoFile(path), (48, 32), (0.0, 1.2)),
+        (VideoFile(path, 0.2, 0.5), (48, 32), (0.2, 0.5)),
+        (FrameFolder(tmp_path / "f", 5.0), (30, 20), (0.0, 0.6)),
+        (stored, (30, 20), (3.0, 6.0)),
+        (drawn, (64, 64), (0.0, 1.0)),
+    ):
+        assert clip.size == size and clip.span() == pytest.approx(span, abs=0.11)
+        first, last = clip.decode([clip.span()[0], clip.span()[1] - 1e-3])
+        assert first.shape == last.shape == (*size[::-1], 3)
 
 
 def test_uneven_times(tmp_path: Path) -> None:

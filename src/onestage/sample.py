@@ -5,7 +5,6 @@ The first of the six nouns. Pictures, masks, instances and clips are read when t
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +57,15 @@ class Clip(ABC):
     stop: float
     """Seconds from the start of the video; a frame belongs to a clip where start <= time < stop."""
 
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels of its frames, upright, from the first of them."""
+
+    @abstractmethod
+    def span(self) -> tuple[float, float]:
+        """Between which times frames can be shown, without decoding: `start`, and where the last frame ends."""
+
     @abstractmethod
     def middle(self) -> float:
         """A time half way, without decoding."""
@@ -74,15 +82,6 @@ class Clip(ABC):
             times: seconds from the start of the video, in order.
             short: brings frames whose shorter side is longer down to it.
         """
-
-
-def span_of(clip: Clip) -> tuple[float, float]:
-    """Where a clip begins and ends, in seconds from the start of the video: of a whole one, twice as far as its middle.
-
-    Raises:
-        BadSample: when the end has to be looked for, and cannot be found.
-    """
-    return clip.start, clip.stop if math.isfinite(clip.stop) else 2 * clip.middle() - clip.start
 
 
 class Question(NamedTuple):

@@ -11,11 +11,11 @@ from typing import final
 import numpy as np
 
 from onestage.data.builtin import LENGTH, SIZE, VERSION, Drawn, Split, least
+from onestage.data.frames import checked_times, stacked
 from onestage.data.random import generator
 from onestage.data.scene import WORDS, draw_scene
 from onestage.data.scene_words import Motion, motion, moved_to, pair_statement
 from onestage.data.statements import TRUTH
-from onestage.data.video import checked_times, stacked
 from onestage.roles import Sample, Source
 from onestage.sample import BadSample, Clip
 
@@ -60,6 +60,15 @@ class DrawnClip(Clip):
     def __init__(self, moves: Motion, side: int) -> None:
         self.moves, self.side = moves, side
         self.start, self.stop = 0.0, FRAMES / RATE
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The scene's."""
+        return self.side, self.side
+
+    def span(self) -> tuple[float, float]:
+        """All of it."""
+        return self.start, self.stop
 
     def middle(self) -> float:
         """The time of the middle frame."""

@@ -17,9 +17,10 @@ from typing import Any, final
 import numpy as np
 
 from onestage.data.decode import EXTENSIONS, Stored, numbers_in
+from onestage.data.frames import CLOSE, GONE, checked_times, stacked
 from onestage.data.outlines import Outlines
 from onestage.data.shard_fields import times_of
-from onestage.data.video import CLOSE, GONE, VIDEOS, VideoFile, checked_times, stacked
+from onestage.data.video import VIDEOS, VideoFile
 from onestage.sample import BadSample, Clip, Instances, Mask, Picture, Sample
 
 _VIDEOS = frozenset(name[1:] for name in VIDEOS)
@@ -74,6 +75,20 @@ class StoredFrames(Clip):
     def __init__(self, frames: Sequence[Stored], times: Sequence[float]) -> None:
         self.frames, self.at = tuple(frames), tuple(times)
         self.start, self.stop = 0.0, math.inf
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """From the header of the first frame.
+
+        Raises:
+            BadSample: when it is no image.
+        """
+        return self.frames[0].size
+
+    def span(self) -> tuple[float, float]:
+        """From the first frame to the end of the last, which stands as long as the others on average."""
+        gaps = max(len(self.at) - 1, 1)
+        return self.at[0], self.at[-1] + (self.at[-1] - self.at[0]) / gaps
 
     def middle(self) -> float:
         """The time of the middle frame."""

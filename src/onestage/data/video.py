@@ -1,4 +1,4 @@
-"""Clips: spans of video files, through PyAV, and folders of frames. Frames are found by their times.
+"""Clips that are spans of video files, through PyAV. Frames are found by their times.
 
 A video is opened by the demuxers named here alone and may name no other file: some of FFmpeg's formats are lists of
 what else to open.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -17,10 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple, final
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from onestage.data.decode import EXTENSIONS, MAX_PIXELS, File, Stored
-from onestage.data.listing import ending
+from onestage.data.decode import MAX_PIXELS, Stored
+from onestage.data.frames import CLOSE, GONE, MAX_BYTES, FrameFolder, checked_times, fitted
 from onestage.sample import BadSample, Clip, Picture
 from onestage.spec import UserError
 
@@ -31,16 +29,8 @@ if TYPE_CHECKING:
 
 VIDEOS = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".ogv"})
 OPTIONS = {"format_whitelist": "mov,matroska,webm,avi,mpeg,mpegts,flv,ogg", "protocol_whitelist": "file"}
-MAX_FRAMES = 4096
-"""Of one decoding."""
-MAX_BYTES = 2 << 30
-"""Of the pixels of one decoding."""
 SKIP = 4.0
 """Seconds: a gap that is longer is not decoded through, but sought over."""
-CLOSE = 1e-4
-"""Seconds by which a time may miss a frame's own by rounding."""
-GONE = 1.0
-"""Seconds for which a last frame is taken to stand; two of its kind, where frames are rarer."""
 
 
 class Shown(NamedTuple):
@@ -57,14 +47,35 @@ class VideoFile(Clip):
     def __init__(self, path: Path | Stored, start: float = 0.0, stop: float = math.inf) -> None:
         self.path, self.start, self.stop = path, start, stop
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the file's first frame.
+
+        Raises:
+            BadSample: when it does not decode.
+        """
+        with opened(self.path) as (container, stream):
+            for shown in _timed(container, stream):
+                width, height = shown.frame.width, shown.frame.height
+                return (width, height) if round(shown.frame.rotation / 90) % 2 == 0 else (height, width)
+        raise BadSample("no frames in it")
+
     def middle(self) -> float:
         """The time half way.
 
         Raises:
             BadSample: when the file cannot be opened.
         """
+        return sum(self.span()) / 2
+
+    def span(self) -> tuple[float, float]:
+        """From its start to its stop; of a whole file, to where that says it ends.
+
+        Raises:
+            BadSample: when the file cannot be opened.
+        """
         if math.isfinite(self.stop):
-            return (self.start + self.stop) / 2
+            return self.start, self.stop
         with opened(self.path) as (_, stream):
             told = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
         if told is None:  # Matroska says how long the file is, of which the pictures may be a part
@@ -72,7 +83,7 @@ class VideoFile(Clip):
             if not times:
                 raise BadSample("no frames in it")
             told = times[-1]
-        return (self.start + told) / 2
+        return self.start, told
 
     def times(self) -> tuple[float, ...]:
         """Of its frames, from the packets; nothing is decoded.
@@ -110,55 +121,6 @@ class VideoFile(Clip):
 
 
 @final
-class FrameFolder(Clip):
-    """A folder of images that are the frames of a clip, in the order of their numbers.
-
-    Args:
-        rate: frames per second.
-    """
-
-    def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate = path, rate
-        self.start, self.stop = 0.0, math.inf
-
-    def middle(self) -> float:
-        """The time of the middle frame."""
-        return len(self._files()) // 2 / self.rate
-
-    def times(self) -> tuple[float, ...]:
-        return tuple(number / self.rate for number in range(len(self._files())))
-
-    def decode(self, times: Sequence[float], short: int | None = None) -> UInt8[np.ndarray, "frames height width 3"]:
-        """The frames that are shown at the given times.
-
-        Raises:
-            BadSample: when one does not decode, or has another size than the others.
-        """
-        checked_times(times)
-        files = self._files()
-        if times[-1] * self.rate > len(files) + GONE * self.rate:
-            raise BadSample(f"ends at {len(files) / self.rate:g} s, before {times[-1]:g} s")
-        numbers = [min(int(time * self.rate + CLOSE), len(files) - 1) for time in times]
-        return stacked([File(self.path / files[number]) for number in numbers], short)
-
-    def _files(self) -> list[str]:
-        try:
-            found = [path.name for path in self.path.iterdir()]
-        except OSError as error:
-            raise BadSample(f"cannot be read ({error.strerror})") from None
-        names = [name for name in found if ending(name) in EXTENSIONS and not name.startswith(".")]
-        if not names:
-            raise BadSample("no frames in it")
-        # frame10 comes after frame9
-        return sorted(
-            names, key=lambda name: [(int(part), "") if part.isdecimal() else (0, part) for part in _SPLIT(name)]
-        )
-
-
-_SPLIT = re.compile(r"(\d+)", re.ASCII).split
-
-
-@final
 class MiddleFrame(Picture):
     """The middle frame of a clip, decoded once, by what is asked first."""
 
@@ -180,21 +142,6 @@ class MiddleFrame(Picture):
         if self._pixels is None:
             self._pixels = np.asarray(self.clip.decode([self.clip.middle()])[0])
         return self._pixels
-
-
-def stacked(pictures: Sequence[Picture], short: int | None) -> UInt8[np.ndarray, "frames height width 3"]:
-    """Pictures as the frames of a clip.
-
-    Raises:
-        BadSample: when one does not decode, or has another size than the others.
-    """
-    found: list[np.ndarray] = []
-    for one in pictures:
-        picture = Image.fromarray(one.decode())
-        found.append(np.asarray(picture.resize(_shape(picture.width, picture.height, short), Image.Resampling.BOX)))
-        if found[0].nbytes * len(pictures) > MAX_BYTES or found[0].shape != found[-1].shape:
-            raise BadSample(f"{len(pictures)} frames of {found[-1].shape} pixels are too many, or of several sizes")
-    return np.stack(found)
 
 
 @contextmanager
@@ -222,12 +169,6 @@ def opened(path: Path | Stored) -> Iterator[tuple[InputContainer, VideoStream]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         name = path.name if isinstance(path, Path) else "its clip"
         raise BadSample(f"{name}: no video that can be read ({' '.join(str(error).split())[:120]})") from None
-
-
-def checked_times(times: Sequence[float]) -> None:
-    """Refuse times that no clip can be decoded at: a mistake of ours, so a `ValueError`."""
-    if not 0 < len(times) <= MAX_FRAMES or list(times) != sorted(times) or not all(map(math.isfinite, times)):
-        raise ValueError(f"{len(times)} times; expected 1 to {MAX_FRAMES}, in order")
 
 
 def _base(stream: VideoStream) -> tuple[float, float]:
@@ -282,14 +223,8 @@ def _shown(container: InputContainer, stream: VideoStream, times: Sequence[float
         yield shown
 
 
-def _shape(width: int, height: int, short: int | None) -> tuple[int, int]:
-    """(width, height), brought down."""
-    scale = 1.0 if short is None else min(short / min(width, height), 1.0)
-    return max(round(width * scale), 1), max(round(height * scale), 1)
-
-
 def _pixels(frame: VideoFrame, short: int | None) -> np.ndarray:
-    width, height = _shape(frame.width, frame.height, short)
+    width, height = fitted(frame.width, frame.height, short)
     if frame.width * frame.height > MAX_PIXELS:
         raise BadSample(f"{frame.width} x {frame.height} pixels, more than {MAX_PIXELS}")
     small = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")

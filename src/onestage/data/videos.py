@@ -23,11 +23,12 @@ from onestage.data.decode import EXTENSIONS
 from onestage.data.described import METADATA, json_rows, read_metadata
 from onestage.data.entries import Strings
 from onestage.data.folders import in_order
+from onestage.data.frames import FrameFolder
 from onestage.data.keys import USUAL
 from onestage.data.listing import ending, names_in
 from onestage.data.named import Named
 from onestage.data.paths import Shape, paths_of
-from onestage.data.video import VIDEOS, FrameFolder, MiddleFrame, VideoFile
+from onestage.data.video import VIDEOS, MiddleFrame, VideoFile
 from onestage.roles import Source
 from onestage.sample import BadSample, Sample
 from onestage.spec import UserError

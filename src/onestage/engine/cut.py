@@ -9,8 +9,8 @@ import numpy as np
 
 from onestage.data.fast import Decoder, decode
 from onestage.engine.buffers import Places
-from onestage.roles import Picture, Plan
-from onestage.sample import Clip, span_of
+from onestage.roles import BadSample, Picture, Plan
+from onestage.sample import Clip
 from onestage.views import Frames, ViewSpec
 
 
@@ -48,7 +48,11 @@ def cut(
 
 
 def _decoded(clip: Clip, frames: Frames, plan: Plan) -> np.ndarray:
-    return clip.decode(frames.times(plan.moment, *span_of(clip)))
+    found = clip.decode(frames.times(plan.moment, *clip.span()))
+    top, left, height, width = plan.box
+    if top + height > found.shape[1] or left + width > found.shape[2]:
+        raise BadSample("its frames are of several sizes")
+    return found
 
 
 def _frames(place: np.ndarray) -> list[np.ndarray]:

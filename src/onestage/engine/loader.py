@@ -93,6 +93,7 @@ class Batches(Dataset[Batch]):
         self.quarantine, self.texts, self.samples = quarantine, texts, total * batch
         self.parts, self.stream = parts_of(source), stream_of(source, seed, batch // masks)
         self.sizes = {name: shape_of(view) for name, view in method.views.items() if view.size is not None}
+        self.of_clips = bool(method.views) and all(view.frames is not None for view in method.views.values())
         self.before = list(accumulate(map(len, self.parts), initial=0))
         # Of a mixture, whose other parts have them, a part may lack texts or labels; a whole source may not.
         self.with_texts = [part.has_texts or not source.has_texts for part in self.parts]
@@ -188,7 +189,8 @@ class Batches(Dataset[Batch]):
     ) -> tuple[Picture, dict[str, Marked]]:
         """A sample's picture, and its views to be."""
         picture = sample.picture
-        shown = Shown(self.before[draw.part] + draw.sample, draw.epoch, picture.size)
+        size = sample.clip.size if self.of_clips and sample.clip is not None else picture.size
+        shown = Shown(self.before[draw.part] + draw.sample, draw.epoch, size)
         if self.planning.kept:
             picture = picture if isinstance(picture, Stored) else Pixels(picture.decode())
             content = picture.encoded() if isinstance(picture, Stored) else picture.pixels

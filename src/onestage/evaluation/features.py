@@ -16,7 +16,6 @@ from torch import Tensor
 
 from onestage.layers.normalise import in_unit
 from onestage.roles import BadSample, Sample, Source, Space, Teacher
-from onestage.sample import span_of
 from onestage.spec import UserError
 from onestage.types import Tokens
 from onestage.views import Frames, Resize
@@ -197,7 +196,7 @@ def see(sample: Sample, view: Resize) -> Seen:
     if sample.clip is None or view.frames is None:
         still = view.resized(sample.picture.decode(), plan)
         return Seen(sample, still if view.frames is None else torch.cat([still] * view.frames.count, dim=1))
-    times = view.frames.times(plan.moment, *span_of(sample.clip))
+    times = view.frames.times(plan.moment, *sample.clip.span())
     return Seen(sample, torch.cat([view.resized(frame, plan) for frame in sample.clip.decode(times)], dim=1))
 
 
