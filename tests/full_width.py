@@ -46,7 +46,8 @@ def batch_of_two(recipe: Recipe, objective: Objective) -> Batch:
     geometry = Geometry(torch.tensor([[0.0, 0.0, size, size]] * 2), torch.zeros(2, dtype=torch.bool))
     draw = torch.Generator().manual_seed(2)
     shapes = {
-        name: shape_of(dataclasses.replace(view, size=view.size or size)) for name, view in recipe.method.views.items()
+        name: shape_of(dataclasses.replace(view, size=view.size or max(size, 1)))
+        for name, view in recipe.method.views.items()
     }
     views = {name: View(torch.rand(2, 3, *shape, generator=draw), geometry) for name, shape in shapes.items()}
     hidden, noise = {}, {}

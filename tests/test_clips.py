@@ -221,7 +221,7 @@ def test_encoders_that_cannot_see_clips_are_refused(changes: dict[str, object], 
     ("changes", "message"),
     [
         ({"pool": "cls"}, "pool: cls reads a class token"),
-        ({"arch": "eva02_tiny_patch14_224", "class_tokens": 1}, "are for vit_"),
+        ({"arch": "eva02_tiny_patch14_224", "class_tokens": 1}, "frames: 4 is for vit_"),
     ],
 )
 def test_architectures_that_cannot_see_clips_are_refused(changes: dict[str, object], message: str) -> None:

@@ -55,7 +55,7 @@ def test_regularisers_are_the_column_of_the_table() -> None:
             ("fd", "eva02", "maskalign", "umt", "milan", "vqkd", "beit", "peco", "beit2", "cae", "beit3"),
             "stop gradient",
         ),
-        **dict.fromkeys(("mae", "peco_vq"), "-"),
+        **dict.fromkeys(("mae", "video_mae", "peco_vq"), "-"),
         "eva": "stop gradient",
         "mvp": "stop gradient",
         "uta": "stop gradient",

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from onestage.plan import Erased as Erased
-from onestage.plan import Plan as Plan
+from onestage.planned import Erased as Erased
+from onestage.planned import Plan as Plan
 from onestage.sample import VOID as VOID
 from onestage.sample import BadSample as BadSample
 from onestage.sample import Mask as Mask

@@ -140,10 +140,10 @@ def _check_tokens(wanted: Vit) -> None:
         raise UserError(f"pool: {wanted.pool} reads a class token, and class_tokens: 0 leaves none; use pool: mean")
     taken = "_reg" in wanted.arch or "distilled" in wanted.arch
     if taken or wanted.positions == "relative" or not is_model_in_modules(wanted.arch, {"vision_transformer", "deit"}):
+        asked = f"frames: {wanted.frames}" if wanted.class_tokens == 1 else f"class_tokens: {wanted.class_tokens}"
         raise UserError(
-            f"class_tokens: {wanted.class_tokens} and frames: {wanted.frames} are for vit_*, deit_* or deit3_* models "
-            "with one class token of their own, and with positions: learned, sincos or sines; this is "
-            f"{wanted.arch} with positions: {wanted.positions}"
+            f"{asked} is for vit_*, deit_* or deit3_* models with one class token of their own, and with positions: "
+            f"learned, sincos or sines; this is {wanted.arch} with positions: {wanted.positions}"
         )
 
 
