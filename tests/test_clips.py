@@ -23,11 +23,9 @@ from onestage.methods.masked import MAE, VIDEO_MAE
 from onestage.objective import Method
 from onestage.ops import patchify_tubes, tubes
 from onestage.pretraining.prepare import stills
-from onestage.pretraining.resolve import check_clips
 from onestage.pretraining.run import start
 from onestage.roles import BadSample, Plan, Sample, Source
 from onestage.sample import Clip
-from onestage.spec import UserError
 from onestage.targets import Pixels
 from onestage.teachers import load
 from onestage.types import Geometry, Piece, Tokens, View, Wanted
@@ -202,69 +200,6 @@ def test_frames_that_shrink_on_the_way_are_a_bad_sample() -> None:
     view = Crop(size=SIDE, frames=Frames(count=2))
     with pytest.raises(BadSample, match="several sizes"):
         cut(Still(np.zeros((48, 80, 3), np.uint8)), Shrinking(), {"v": view}, {"v": plan}, {"v": PLACE}, "pillow")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"frames": 3}, "frames: 3 are not filled by tubelets of 2"),
-        ({"stem": "conv"}, "clips need stem: patch"),
-        ({"positions": "relative"}, "clips need stem: patch"),
-    ],
-)
-def test_encoders_that_cannot_see_clips_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(STUDENT, **changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"pool": "cls"}, "pool: cls reads a class token"),
-        ({"arch": "eva02_tiny_patch14_224", "class_tokens": 1}, "frames: 4 is for vit_"),
-    ],
-)
-def test_architectures_that_cannot_see_clips_are_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        dataclasses.replace(STUDENT, **changes).build(frozenset())
-
-
-def test_numbers_of_frames_must_agree() -> None:
-    method = clip_method()
-    check_clips(method, {"student": STUDENT})
-    with pytest.raises(UserError, match=r"frames: 4 of a clip, but 'student' is made for 1; set models.student.frames"):
-        check_clips(method, {"student": dataclasses.replace(STUDENT, frames=1, tubelet=1)})
-    with pytest.raises(UserError, match="frames: 1 of a clip, but 'student' is made for 4"):
-        check_clips(MAE, {"student": STUDENT})
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("uta", "views.view1.frames: 'teacher' looks at pictures, not at clips"),
-        ("m3i", "inputs.mixed.mix: mixes pictures, not clips"),
-        ("novel_view", "terms.pixels: of a clip, single rows are explained by an input of the same view"),
-    ],
-)
-def test_what_clips_cannot_be_used_for_is_refused(row: str, message: str) -> None:
-    method = METHODS[row]
-    views = {name: dataclasses.replace(view, frames=Frames(count=FRAMES)) for name, view in method.views.items()}
-    with pytest.raises(UserError, match=message):
-        check_clips(dataclasses.replace(method, views=views), {"student": STUDENT})
-
-
-def test_a_clip_is_not_blended() -> None:
-    from onestage.views import Blend
-
-    with pytest.raises(ValueError, match="blend is for pictures"):
-        Crop(frames=Frames(count=2), blend=Blend())
-
-
-def test_hog_describes_single_frames() -> None:
-    from onestage.targets import Hog
-
-    with pytest.raises(UserError, match="describes patches of one frame"):
-        Hog(rows="hidden").build(8, 2)
 
 
 def test_the_evaluation_view_of_a_clip_has_its_frames() -> None:

@@ -127,9 +127,12 @@ def replace_leaf(plain: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     node: Any = plain
     for depth, key in enumerate(parents):
-        node = node.get(key) if isinstance(node, dict) else None
+        whole = ".".join(parents[: depth + 1])
+        if key in node and node[key] is None:
+            raise UserError(f"--{path}: '{whole}' is empty; give all of it: --{whole} \"{{{last}: {value}, ...}}\"")
+        node = node.get(key)
         if not isinstance(node, dict):
-            raise UserError(_unknown(".".join(parents[: depth + 1]), path, plain))
+            raise UserError(_unknown(whole, path, plain))
     if last not in node:
         raise UserError(_unknown(path, path, plain) + _of_another_kind(parents, node, last))
     node[last] = value

@@ -65,8 +65,8 @@ class Piece(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where each row of an encoder's output belongs: its grid cell (`POOLED` for the class token), frame, owner
-    (which image of a mix) and modality (0 image, 1 text). Each is one number a row."""
+    """Where each row of an encoder's output belongs: its grid cell (`POOLED` for the class token), frame or
+    tubelet, owner (which image of a mix) and modality (0 image, 1 text). Each is one number a row."""
 
     cell: Int[Tensor, "b n"]
     frame: Int[Tensor, "b n"]

@@ -69,7 +69,7 @@ class VideoFile(Clip):
         return sum(self.span()) / 2
 
     def span(self) -> tuple[float, float]:
-        """From its start to its stop; of a whole file, to where that says it ends.
+        """From its start to its stop; of a whole file, to where that says it ends, else to its last frame.
 
         Raises:
             BadSample: when the file cannot be opened.

@@ -192,12 +192,13 @@ def see(sample: Sample, view: Resize) -> Seen:
     Raises:
         BadSample: when it does not decode.
     """
-    plan = view.plan(np.random.default_rng(0), *sample.picture.size)
+    draw = np.random.default_rng(0)
     if sample.clip is None or view.frames is None:
-        still = view.resized(sample.picture.decode(), plan)
+        still = view.resized(sample.picture.decode(), view.plan(draw, *sample.picture.size))
         return Seen(sample, still if view.frames is None else torch.cat([still] * view.frames.count, dim=1))
-    times = view.frames.times(plan.moment, *sample.clip.span())
-    return Seen(sample, torch.cat([view.resized(frame, plan) for frame in sample.clip.decode(times)], dim=1))
+    plan = view.plan(draw, *sample.clip.size)
+    frames = sample.clip.decode(view.frames.times(plan.moment, *sample.clip.span()))
+    return Seen(sample, torch.cat([view.resized(frame, plan) for frame in frames], dim=1))
 
 
 def view_of(model: Teacher) -> Resize:

@@ -285,8 +285,9 @@ def _check_reach(method: Method, name: str, term: Term) -> None:
             f"'{part.of}', cut elsewhere from the sample. Use predictor: {{kind: relative}}, match: nearest, or rows: "
             "pooled."
         )
-    if rows.endswith("+cls") and term.predictor.reaches == "views":
-        raise UserError(f"terms.{name}: a relative predictor guesses cells; use rows: {rows.removesuffix('+cls')}")
+    silent = {"cells", "views"} if rows.endswith("+cls") else {"cells"} if rows == "pooled" else set[str]()
+    if term.predictor.reaches in silent:
+        raise UserError(f"terms.{name}: this {term.predictor.kind} guesses cells alone; use rows: all, kept or hidden")
 
 
 def seen(method: Method) -> list[str]:

@@ -34,7 +34,7 @@ class Decoder(Transformer):
     @property
     def reaches(self) -> Reach:
         """Which cells it can guess."""
-        return "grid"
+        return "grid" if self.pooled == "in front" else "cells"
 
     def build(self, width: int, out: int, grid: Grid) -> DecoderPredictor:
         """From encoder rows of `width` values on `grid` to target rows of `out` values."""

@@ -78,9 +78,10 @@ def check_clips(method: Method, models: dict[str, EncoderSpec]) -> None:
         model, count = models.get(encoder), counts.get(view, 1)
         made_for = model.frames if isinstance(model, Vit) else 1
         if view in counts and count != made_for:
+            right = f"{{count: {made_for}}}" if made_for > 1 else "null"
             raise UserError(
                 f"method.views.{view}.frames: {count} of a clip, but '{encoder}' is made for {made_for}; set "
-                f"models.{encoder}.frames: {count} (of a vit), or method.views.{view}.frames.count: {made_for}"
+                f"models.{encoder}.frames: {count} (of a vit), or method.views.{view}.frames: {right}"
             )
     for ask in asks(method):
         if counts.get(ask.view, 1) > 1:

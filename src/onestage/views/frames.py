@@ -14,7 +14,7 @@ from onestage.spec import spec
 class Frames:
     """`count` frames at even distances, from a window of `seconds` that lies anywhere in the clip."""
 
-    count: Annotated[int, Field(ge=2)] = 8
+    count: Annotated[int, Field(ge=2, le=1024)] = 8
     seconds: Annotated[float, Field(gt=0)] | None = None
     """Length of the window; empty, or longer than the clip: all of it."""
 
