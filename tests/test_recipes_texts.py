@@ -54,7 +54,7 @@ def hidden_of(words: Words) -> Tensor:
 @torch.no_grad()
 def test_words_have_the_rows_of_open_clip() -> None:
     """Its own tower gives normed rows beside the projected end, and reads texts of its whole context."""
-    encoder, words = drawn(TEXT.build(DROPPED)), Tokenizer(TEXT.context).words(TEXTS)
+    encoder, words = drawn(TEXT.build(DROPPED)), Tokenizer(TEXT.context, whole=True).words(TEXTS)
     found = encoder({"text": Piece(None, words)})
     encoder.tower.output_tokens = True
     pooled, rows = encoder.tower(words.ids)
@@ -66,7 +66,7 @@ def test_words_have_the_rows_of_open_clip() -> None:
 @torch.no_grad()
 def test_dropping_words_equals_a_text_of_the_others_at_their_places() -> None:
     """Each text alone, only the words that it keeps, one at a time: nothing that is hidden or behind the end counts."""
-    encoder, words = drawn(TEXT.build(DROPPED)), Tokenizer(TEXT.context).words(TEXTS)
+    encoder, words = drawn(TEXT.build(DROPPED)), Tokenizer(TEXT.context, whole=True).words(TEXTS)
     hidden = hidden_of(words)
     most = SomeWords(ratio=0.5).count((1, TEXT.context))
     found = encoder({"text": Piece(None, words, hidden, most, "drop")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 import torch
+from jaxtyping import Float, Int
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
@@ -108,6 +109,11 @@ class ClipText:
     """The state of the end token, or of the last place of the context (SigLIP)."""
     kind: Literal["clip_text"] = "clip_text"
 
+    @property
+    def reads_beyond(self) -> bool:
+        """Whether what stands behind a text's end changes what it says of it."""
+        return (self.attention, self.pool) != ("earlier", "end")
+
     def build(self, modes: frozenset[str]) -> ClipTextEncoder:
         """The encoder. As an input it gives a row for every word, as a target one for the text: its pooled row.
 
@@ -116,7 +122,7 @@ class ClipText:
         """
         if "replace" in modes:
             raise UserError("CLIP's text tower has no place for mask tokens: use mode: drop, or a multiway encoder")
-        if "drop" in modes and (self.attention, self.pool) != ("earlier", "end"):
+        if "drop" in modes and self.reads_beyond:
             raise UserError(
                 f"a text tower of attention: {self.attention} and pool: {self.pool} reads what stands behind a text's "
                 "end, so its words cannot be dropped: use attention: earlier and pool: end"
@@ -151,8 +157,9 @@ class ClipTextEncoder(Encoder):
         assert piece.words is not None, "a text encoder is given words"
         if self.every:
             return self.words(piece)
-        pooled = self.tower(piece.words.ids)
-        place = place_of(piece.words.ids.new_full((pooled.shape[0], 1), POOLED), modality=1)
+        ids = piece.words.ids
+        pooled = self._joint(self._end(self._states(self._embedded(ids)), ids))
+        place = place_of(ids.new_full((len(ids), 1), POOLED), modality=1)
         return Tokens(pooled.unsqueeze(1), pooled, place, self.grid, None)
 
     def words(self, piece: Piece) -> Tokens:
@@ -162,19 +169,34 @@ class ClipTextEncoder(Encoder):
         longest is filled up with places behind its end, which no word of it sees.
         """
         assert piece.words is not None, "a text encoder is given words"
-        ids, tower = piece.words.ids, self.tower
-        context = ids.shape[1]
+        ids = piece.words.ids
+        context, rows = ids.shape[1], self._embedded(ids)
         cells = torch.arange(context, device=ids.device).expand_as(ids)
-        rows = tower.token_embedding(ids) + tower.positional_embedding[:context]
         if piece.mode == "drop" and piece.hidden is not None:
             cells = shown(piece.hidden, context - piece.hides)
             ids, rows = ids.gather(1, cells), gather_rows(rows, cells)
-        seen: Tensor | None = tower.attn_mask
+        rows = self._joint(self._states(rows))
+        return Tokens(rows, self._end(rows, ids), place_of(cells, modality=1), (1, context), None)
+
+    def _embedded(self, ids: Int[Tensor, "b t"]) -> Float[Tensor, "b t d"]:
+        """Words at their positions; a batch of short texts has fewer places than the context."""
+        return self.tower.token_embedding(ids) + self.tower.positional_embedding[: ids.shape[1]]
+
+    def _states(self, rows: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        """The normed states behind the last block."""
+        seen: Tensor | None = self.tower.attn_mask
         count = rows.shape[1]
-        rows = tower.transformer(rows, attn_mask=None if seen is None else seen[:count, :count])
-        rows = tower.ln_final(rows) @ tower.text_projection
-        pooled = rows[:, -1] if tower.pool_type == "last" else gather_rows(rows, ids.argmax(1, keepdim=True))[:, 0]
-        return Tokens(rows, pooled, place_of(cells, modality=1), (1, context), None)
+        rows = self.tower.transformer(rows, attn_mask=None if seen is None else seen[:count, :count])
+        return self.tower.ln_final(rows)
+
+    def _joint(self, rows: Float[Tensor, "*b d"]) -> Float[Tensor, "*b k"]:
+        projection = self.tower.text_projection
+        assert isinstance(projection, Tensor), "it is built without a bias"
+        return rows @ projection
+
+    def _end(self, rows: Float[Tensor, "b n d"], ids: Int[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """The row of each text's end token, which has the greatest number, or of the last place."""
+        return rows[:, -1] if self.tower.pool_type == "last" else gather_rows(rows, ids.argmax(1, keepdim=True))[:, 0]
 
     def last_norm(self) -> nn.Module | None:
         """None: outputs of its blocks are not given."""

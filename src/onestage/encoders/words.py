@@ -10,17 +10,26 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from onestage.ops import is_word
 from onestage.types import Words
+
+STEP = 8
+"""Places: contexts are cut to a multiple of it, so that few lengths occur."""
 
 
 @final
 class Tokenizer:
-    """CLIP's tokenizer at a context length; each text is tokenized once and remembered, up to `remember` texts."""
+    """CLIP's tokenizer at a context length; each text is tokenized once and remembered, up to `remember` texts.
 
-    def __init__(self, context: int, remember: int = 100_000) -> None:
+    Words of a batch end behind its longest text, rounded up to a multiple of `STEP`: what stands behind a text's end
+    costs as much as a word. A `whole` context is kept for encoders that read what stands there.
+    """
+
+    def __init__(self, context: int, whole: bool = False, remember: int = 100_000) -> None:
         from open_clip import SimpleTokenizer
 
         self.context = context
+        self.whole = whole
         self.remember = remember
         self._tokenizer = SimpleTokenizer(context_length=context)
         self._known: dict[str, Tensor] = {}
@@ -31,7 +40,11 @@ class Tokenizer:
 
     def words(self, texts: Sequence[str]) -> Words:
         """Texts with their identities: equal texts have equal numbers, in every batch and process."""
-        return Words(self(texts), torch.tensor([text_id(text) for text in texts]))
+        ids = self(texts)
+        if not self.whole:
+            longest = int(is_word(ids).sum(dim=1).max())
+            ids = ids[:, : -(-longest // STEP) * STEP].contiguous()
+        return Words(ids, torch.tensor([text_id(text) for text in texts]))
 
     def _one(self, text: str) -> Tensor:
         if text not in self._known:

@@ -30,6 +30,8 @@ def hidden_cells(method: Method, term: Term, batch: Batch, grid: Grid) -> tuple[
         return hidden_of(batch.hidden[key], slot), count if slot == 0 else grid[0] * grid[1] - count
     first = part or next(iter(asked.parts))
     shown = asked.parts[first].hide
+    if asked.parts[first].of == "text" and batch.words is not None:
+        grid = (1, batch.words.ids.shape[1])
     return batch.hidden.get(f"{key}/{first}"), 0 if shown is None else shown.count(grid)
 
 

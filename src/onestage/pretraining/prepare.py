@@ -25,7 +25,7 @@ from onestage.roles import Source
 from onestage.spec import UserError
 from onestage.teachers import FORMS, AnyTeacher, load
 from onestage.teachers.serving import Served, Server, Setting, check_masks, serve
-from onestage.teachers.text import reader
+from onestage.teachers.text import ClipWords, reader
 
 ANSWERS = "answers"
 """Of a run's directory: what is kept of its teachers' answers while it trains."""
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, quarantine: Path | None) -> Prepared:
         grids,
         recipe.batch,
         recipe.seed,
-        _tokenizer(recipe),
+        _tokenizer(recipe, teachers),
         Quarantine(quarantine),
         recipe.texts,
         total,
@@ -168,19 +168,35 @@ def load_teachers(recipe: Recipe, device: torch.device) -> dict[str, AnyTeacher]
     return teachers
 
 
-def _tokenizer(recipe: Recipe):  # noqa: ANN202
+def _tokenizer(recipe: Recipe, teachers: dict[str, AnyTeacher]):  # noqa: ANN202
     """Texts to words for the method's text encoder; None where it needs no texts, and then none is read."""
     if not recipe.method.needs_texts:
         return None
-    return Tokenizer(_context(recipe)).words
+    return Tokenizer(_context(recipe), _reads_beyond(recipe, teachers)).words
 
 
 def _context(recipe: Recipe) -> int:
     """How many words of a text are read."""
-    texts = [model for model in recipe.models.values() if isinstance(model, (ClipText, Multiway))]
+    texts = _readers(recipe)
     if not texts:
         raise UserError(f"{recipe.name}: method {recipe.method.name} reads texts, but models has no text encoder")
     return texts[0].context
+
+
+def _readers(recipe: Recipe) -> list[ClipText | Multiway]:
+    return [model for model in recipe.models.values() if isinstance(model, (ClipText, Multiway))]
+
+
+def _reads_beyond(recipe: Recipe, teachers: dict[str, AnyTeacher]) -> bool:
+    """Whether what stands behind a text's end is read: by an encoder, or by a term that guesses the whole context."""
+    method = recipe.method
+    towers = [teachers[ask.encoder].text_tower() for ask in asks(method) if ask.view == "text"]
+    specs = [*_readers(recipe), *(tower.spec for tower in towers if isinstance(tower, ClipWords))]
+    return any(isinstance(one, ClipText) and one.reads_beyond for one in specs) or any(
+        term.predictor.reaches != "rows" or term.projector is not None
+        for term in method.terms.values()
+        if any(part.of == "text" for part in method.input_of(term).parts.values())
+    )
 
 
 def default_workers() -> int:

@@ -66,7 +66,7 @@ class ClipWords(TextTower):
         self.spec: ClipText | LibraryText = wanted
         self.encoder = encoder
         self.context = wanted.context
-        self.tokenizer = Tokenizer(wanted.context)
+        self.tokenizer = Tokenizer(wanted.context, wanted.reads_beyond)
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "b k"]:
         words = self.tokenizer.words(texts)
