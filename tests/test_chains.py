@@ -100,8 +100,11 @@ def test_an_interrupted_stage_says_how_the_chain_goes_on(tmp_path: Path, monkeyp
         tried(out)
     assert [stage.stage for stage in finished(out)] == ["pixels"]
     monkeypatch.undo()
-    api.resume(out)
+    with pytest.raises(UserError, match="is a chain"):
+        api.resume(out, data="digits")
+    api.resume(out, settings={"workers": "0"})
     assert [stage.stage for stage in finished(out)] == ["pixels", "classes"]
+    assert read_run(out / "2_classes").workers == 0
 
 
 def test_a_stage_takes_the_one_before_as_its_teacher(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

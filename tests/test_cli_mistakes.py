@@ -82,9 +82,9 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "pretrain mae_tiny --data scenes --out AT/new --serving.mode.epochs 4",
         ["serving.mode.epochs", "Of kind live", "--serving.mode '{kind: NAME, epochs: VALUE}'"],
     ),
-    "resume with a recipe": ("pretrain mae_tiny --resume AT/run", ["--resume AT/run", "no recipe"]),
-    "resume with steps": ("pretrain --resume AT/run --steps 9", ["--resume AT/run", "no other option"]),
-    "resume with settings": ("pretrain --resume AT/run --batch 9", ["--resume AT/run", "no settings"]),
+    "resume with a recipe": ("pretrain mae_tiny --resume AT/run", ["--resume AT/run", "no recipe", "--workers"]),
+    "resume with steps": ("pretrain --resume AT/run --steps 9", ["--resume AT/run", "no steps"]),
+    "resume with settings": ("pretrain --resume AT/run --batch 9", ["--resume", "--batch", "--data", "--workers"]),
     "size not filled": ("pretrain mae_tiny --data digits --out NEW --models.student.size 50", ["50", "48 or 56"]),
     "view of another size": (
         "pretrain mae_tiny --data digits --out NEW --method.views.view1.size 40",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from killed import begin, environment, newest
 from onestage import cli, pretraining
@@ -78,7 +79,7 @@ def test_a_killed_loading_process_ends_the_run_with_a_message(tmp_path: Path, mo
         return seed
 
     monkeypatch.setattr(loop, "step_seed", kill)
-    with pytest.raises(UserError, match=f"a loading process was killed.*onestage pretrain --resume {run}"):
+    with pytest.raises(UserError, match=f"a loading process was killed.*onestage pretrain --resume {run} --workers 0"):
         begin(small("averaged", steps=1_000_000, workers=1, saving=Saving(minutes=0.0001)), run)
     assert newest(run).step >= 2
 
@@ -153,8 +154,6 @@ def test_a_folder_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_changed_data_are_refused(tmp_path: Path) -> None:
-    from PIL import Image
-
     data, run = tmp_path / "data", tmp_path / "run"
     data.mkdir()
     for number in range(BATCH):
@@ -169,6 +168,37 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
     (data / "one_more.png").unlink()
     pretraining.resume(run)
     assert newest(run).step == 2
+
+
+def test_a_run_goes_on_where_its_data_were_moved_to_with_other_workers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As it would have, to rounding: sums of other numbers of threads and pieces differ in their last bits. What is
+    written of the run stays."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    for number in range(BATCH):
+        Image.new("RGB", (40, 36), (20 * number, 90, 200)).save(data / f"{number}.png")
+    begin(small("averaged", steps=2, data=str(data), workers=0), run)
+    shutil.rmtree(run / "checkpoints" / "step_00000002")
+    pretraining.resume(run)
+    whole, written = read_metrics(run / "metrics.jsonl")[-1], (run / "run.yaml").read_bytes()
+    shutil.rmtree(run / "checkpoints" / "step_00000002")
+    data.rename(tmp_path / "moved")
+    assert cli.command(["pretrain", "--resume", str(run)]) == 2
+    assert str(data) in capfd.readouterr().err
+    words = ["pretrain", "--resume", str(run), "--data", str(tmp_path / "moved"), "--workers", "1"]
+    for more in ([], ["--accumulate", "2"]):
+        shutil.rmtree(run / "checkpoints" / "step_00000002", ignore_errors=True)
+        assert cli.command([*words, *more]) == 0
+        assert newest(run).step == 2 and (run / "run.yaml").read_bytes() == written
+        again = read_metrics(run / "metrics.jsonl")[-1]
+        assert again["loss"] == pytest.approx(whole["loss"], rel=1e-5) and again["step"] == 2
+        assert again["norm"] == pytest.approx(whole["norm"], rel=1e-4)
+    shutil.rmtree(run / "checkpoints" / "step_00000002")
+    Image.new("RGB", (40, 36)).save(tmp_path / "moved" / "one_more.png")
+    assert cli.command(words) == 2
+    assert "have changed since step 1" in capfd.readouterr().err
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from onestage.api_data import data_index as data_index
 from onestage.api_data import data_pack as data_pack
 from onestage.api_data import data_show as data_show
 from onestage.api_evaluate import bank_of, folder_for, known_task, options_of
-from onestage.api_given import Given, make_chain, refuse_for_chain, runs_of
+from onestage.api_given import Given, make_chain, moved, refuse_for_chain, runs_of
 from onestage.api_given import make_recipe as make_recipe
 from onestage.api_teachers import plan as plan
 from onestage.api_teachers import say
@@ -137,13 +137,26 @@ def pretrain(
     return folder
 
 
-def resume(run: str | Path) -> Path:
-    """Go on with a run from its newest complete checkpoint, or with a chain."""
+def resume(
+    run: str | Path, *, data: str | None = None, val: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Path:
+    """Go on with a run from its newest complete checkpoint, or with a chain.
+
+    Args:
+        data, val: where the same data are now, if they were moved (not of a chain).
+        settings: `workers` and `accumulate`, where they should be others on this machine.
+
+    Raises:
+        UserError: when it is no run, a setting would change what is learned, or data are not those it began with.
+    """
     with joined():
+        elsewhere = together(lambda: moved(data=data, val=val, settings=settings))
         if pretraining.is_chain(Path(run)):
-            pretraining.resume_chain(Path(run), sys.argv, say)
+            if data is not None or val is not None:
+                raise UserError(f"--data: {run} is a chain, whose later stages could not tell other data from its own")
+            pretraining.resume_chain(Path(run), sys.argv, say, elsewhere)
         else:
-            pretraining.resume(Path(run), say)
+            pretraining.resume(Path(run), say, elsewhere)
     return Path(run)
 
 

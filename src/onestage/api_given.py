@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from onestage.recipes import chains
 from onestage.spec import UserError, from_plain, parse_scalar, replace_leaf, to_plain
 
 Given = str | Path | Recipe
+ELSEWHERE = ("workers", "accumulate")
+"""Settings of a recipe that the machine at hand decides: with others the same is learned."""
 
 
 def make_recipe(
@@ -52,6 +54,23 @@ def _teachers(recipe: Recipe, reference: str) -> dict[str, str]:
             f"--teacher: this method has the teachers {', '.join(frozen)}; set each with --teachers.NAME REF"
         )
     return {frozen[0]: reference}
+
+
+def moved(
+    *, data: str | None = None, val: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Callable[[Recipe], Recipe]:
+    """The recipe of a run that goes on elsewhere: only what changes nothing that it learns may be given anew.
+
+    Raises:
+        UserError: for a setting that would.
+    """
+    wrong = [path for path in settings or {} if path not in ELSEWHERE]
+    if wrong:
+        raise UserError(
+            f"--resume: a run goes on as it was started, so --{wrong[0]} cannot be given anew; only where its data are "
+            f"now (--data, --val) and how a machine makes its steps ({', '.join(f'--{name}' for name in ELSEWHERE)})"
+        )
+    return lambda recipe: make_recipe(recipe, data=data, val=val, settings=settings)
 
 
 def make_chain(

@@ -9,6 +9,9 @@ from tyro.conf import Positional
 
 from onestage.cli.verb import Settings, Verb
 
+MOVED = ("resume", "data", "val")
+"""Options that say where a run goes on."""
+
 
 @final
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Pretrain(Verb):
     seeds: str | None = None
     """several seeds, such as 0,1,2: one run each, in sub-directories of --out"""
     resume: str | None = None
-    """a run to go on with, from its newest checkpoint"""
+    """a run to go on with, from its newest checkpoint; --data where its data were moved, --workers and --accumulate
+    may be given anew"""
     takes_settings = True
 
     def run(self, settings: Settings) -> int:
@@ -44,12 +48,14 @@ class Pretrain(Verb):
         from onestage.spec import UserError
 
         if self.resume is not None:
-            if settings or any(value is not None for name, value in vars(self).items() if name != "resume"):
+            given = [name for name, value in vars(self).items() if value is not None and name not in MOVED]
+            if given:
                 raise UserError(
-                    f"--resume {self.resume}: goes on with a run as it was started, so it takes no recipe, no other "
-                    f"option and no settings. Type: onestage pretrain --resume {self.resume}"
+                    f"--resume {self.resume}: goes on with a run as it was started, so it takes no {given[0]}; only "
+                    "--data and --val where its data were moved, --workers and --accumulate. Type: onestage pretrain "
+                    f"--resume {self.resume}"
                 )
-            api.resume(self.resume)
+            api.resume(self.resume, data=self.data, val=self.val, settings=settings)
             return 0
         if self.recipe is None or self.out is None:
             raise UserError("pretrain needs a recipe and --out DIR (or --resume DIR). See: onestage ls recipes")

@@ -157,7 +157,7 @@ class Batches(Dataset[Batch]):
         again = self.repeats.again(draw.number)
 
         def random(purpose: str, epoch: int = draw.epoch) -> np.random.Generator:
-            return generator(self.seed, part.name, sample.key, epoch, purpose + again)
+            return generator(self.seed, draw.part, sample.key, epoch, purpose + again)  # not where it lies: it may move
 
         reads = self.tokenize is not None and self.with_texts[draw.part]
         if reads and not sample.texts:

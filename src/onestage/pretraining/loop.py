@@ -68,7 +68,7 @@ def run_loop(prepared: Prepared, run: Path, start: Progressed, watched: Watched)
     clock, meter, now, saved = Clock(start.seconds), Meter(), start, time.monotonic()
     align(prepared.objective)
     lines = together(lambda: journal(run, start.step, total))
-    remedy = f"a run needs less with fewer --workers; this one goes on with: onestage pretrain --resume {run}"
+    remedy = f"fewer need less; go on with: onestage pretrain --resume {run} --workers {workers // 2}"
     with StopFlag() as stop, none_lost(remedy), closing(stream), lines:
         for step in range(start.step, total):
             with clock.waiting():
