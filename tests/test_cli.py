@@ -32,6 +32,7 @@ def test_help_of_a_verb_names_its_options(verb: str, capsys: Capture) -> None:
     for option in VERBS[verb].__annotations__:
         optional = hasattr(VERBS[verb], option) and option not in {"recipe", "what", "case"}
         assert f"--{option.replace('_', '-')}" in shown or not optional
+    assert not re.search(r"None|STR|INT|FLOAT|default: \)", shown), "what an option takes has a name of its own"
 
 
 def test_version(capsys: Capture) -> None:

@@ -150,13 +150,13 @@ def resume(
         UserError: when it is no run, a setting would change what is learned, or data are not those it began with.
     """
     with joined():
-        elsewhere = together(lambda: moved(data=data, val=val, settings=settings))
+        there = together(lambda: moved(data=data, val=val, settings=settings))
         if pretraining.is_chain(Path(run)):
             if data is not None or val is not None:
                 raise UserError(f"--data: {run} is a chain, whose later stages could not tell other data from its own")
-            pretraining.resume_chain(Path(run), sys.argv, say, elsewhere)
+            pretraining.resume_chain(Path(run), sys.argv, say, there)
         else:
-            pretraining.resume(Path(run), say, elsewhere)
+            pretraining.resume(Path(run), say, there)
     return Path(run)
 
 

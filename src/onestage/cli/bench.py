@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import Annotated, final
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from onestage.cli.verb import Settings, Verb
 
@@ -17,7 +17,7 @@ class Bench(Verb):
     (onestage ls benches lists cases and options).
     """
 
-    case: Positional[str]
+    case: Positional[Annotated[str, arg(metavar="CASE")]]
     """what to measure (onestage ls benches)"""
     takes_settings = True
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from onestage.cli.verb import Settings, Verb
+from onestage.cli.verb import Count, Folder, GivenSource, Settings, Verb
 
 
 @final
@@ -21,17 +21,17 @@ class Data(Verb):
 
     action: Positional[Literal["show", "index", "check", "pack", "cut"]]
     """what to do"""
-    source: Positional[str]
+    source: GivenSource
     """the data: shards/{000..127}.tar, a folder, scenes or digits"""
-    out: str | None = None
+    out: Folder = None
     """pack: the folder of the shards; cut: of the clips; show: a PNG file for ten samples"""
-    look: int = 1000
+    look: Annotated[int, arg(metavar="N")] = 1000
     """show: samples that are looked at, spread over the source"""
-    size: int | None = None
+    size: Count = None
     """pack, cut: bring pictures whose shorter side is longer down to so many pixels"""
-    shard_mb: float = 256.0
+    shard_mb: Annotated[float, arg(metavar="MB")] = 256.0
     """pack: size of a shard in 10^6 bytes, about"""
-    workers: int | None = None
+    workers: Count = None
     """processes; by the number of cores unless given"""
 
     def run(self, settings: Settings) -> int:

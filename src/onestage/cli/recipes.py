@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from onestage.cli.verb import Settings, Verb
+from onestage.cli.verb import File, GivenRecipe, Reference, Settings, Source, Verb
 
 
 @final
@@ -18,8 +18,7 @@ class Ls(Verb):
     what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"]] = (
         "recipes"
     )
-    """recipes by name, the table of methods, the kinds of teachers, evaluations, the kinds of data, what bench can
-    measure, or chains of recipes"""
+    """recipes by name, the table of methods, kinds of teachers, evaluations, kinds of data, what bench measures, chains"""
 
     def run(self, settings: Settings) -> int:
         from onestage import api
@@ -33,7 +32,7 @@ class Ls(Verb):
 class Show(Verb):
     """A recipe in full: its YAML, the table of its terms, parameters, and FLOPs per sample."""
 
-    recipe: Positional[str]
+    recipe: GivenRecipe
     """a name (onestage ls recipes) or a YAML file"""
     takes_settings = True
 
@@ -49,9 +48,9 @@ class Show(Verb):
 class Cp(Verb):
     """Write a recipe to a YAML file that you can edit."""
 
-    recipe: Positional[str]
+    recipe: GivenRecipe
     """a name (onestage ls recipes) or a YAML file"""
-    file: Positional[str]
+    file: Positional[Annotated[str, arg(metavar="FILE")]]
     """where to write; it must not exist"""
 
     def run(self, settings: Settings) -> int:
@@ -66,17 +65,17 @@ class Cp(Verb):
 class Check(Verb):
     """Find every mistake that would waste hours, in seconds, without training. Exit code 1 when there is one."""
 
-    recipe: Positional[str]
+    recipe: GivenRecipe
     """a name (onestage ls recipes) or a YAML file"""
-    data: str | None = None
+    data: Source = None
     """the training data: a folder of images, scenes or digits"""
-    val: str | None = None
+    val: Source = None
     """the validation data"""
-    teacher: str | None = None
+    teacher: Reference = None
     """the frozen teacher, where the method has one"""
-    init: str | None = None
+    init: Reference = None
     """a run whose weights the encoders start from"""
-    classes: str | None = None
+    classes: File = None
     """a file of class names, one a line, that zero-shot will use"""
     takes_settings = True
 

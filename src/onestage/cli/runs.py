@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
-from onestage.cli.verb import Settings, Verb
+from onestage.cli.verb import Count, File, Folder, GivenFolder, GivenRun, Reference, Settings, Source, Verb
 
 MOVED = ("resume", "data", "val")
 """Options that say where a run goes on."""
@@ -22,25 +22,24 @@ class Pretrain(Verb):
     (onestage show RECIPE lists them all).
     """
 
-    recipe: Positional[str | None] = None
+    recipe: Positional[Annotated[str | None, arg(metavar="RECIPE", help_behavior_hint="")]] = None
     """a name (onestage ls recipes) or a YAML file"""
-    data: str | None = None
+    data: Source = None
     """the training data: a folder of images, scenes or digits"""
-    out: str | None = None
+    out: Folder = None
     """the directory of the run; it must not hold anything yet"""
-    val: str | None = None
+    val: Source = None
     """validation data, watched during training where the recipe says so"""
-    teacher: str | None = None
-    """the frozen teacher, where the method has one: a run, open_clip:..., timm:... or hf:... (onestage ls teachers)"""
-    init: str | None = None
+    teacher: Reference = None
+    """the frozen teacher, where the method has one: a run or open_clip:..., timm:..., hf:... (onestage ls teachers)"""
+    init: Reference = None
     """a model whose weights the encoders start from, by the words of --teacher; or image=REF,text=REF"""
-    steps: int | None = None
+    steps: Count = None
     """length of the run in steps, in place of the recipe's own"""
-    seeds: str | None = None
-    """several seeds, such as 0,1,2: one run each, in sub-directories of --out"""
-    resume: str | None = None
-    """a run to go on with, from its newest checkpoint; --data where its data were moved, --workers and --accumulate
-    may be given anew"""
+    seeds: Annotated[str | None, arg(metavar="0,1,2", help_behavior_hint="")] = None
+    """several seeds: one run each, in sub-directories of --out"""
+    resume: Folder = None
+    """a run to go on with, from its newest checkpoint (with --data, if its data were moved; --workers; --accumulate)"""
     takes_settings = True
 
     def run(self, settings: Settings) -> int:
@@ -81,26 +80,25 @@ class Evaluate(Verb):
     Data for dense-probe have masks: scenes, or masks:IMAGES,MASKS[,void=N].
     """
 
-    task: Positional[str]
+    task: Positional[Annotated[str, arg(metavar="TASK")]]
     """zero-shot, retrieval, knn, linear, classify or dense-probe"""
-    model: Positional[str]
+    model: Positional[Annotated[str, arg(metavar="MODEL")]]
     """a run (RUN, RUN@STEP, RUN@best, RUN:ema), open_clip:NAME/FILE or open_clip:local-dir:DIR"""
-    data: str
+    data: Annotated[str, arg(metavar="SRC")]
     """the data to evaluate on"""
-    train: str | None = None
+    train: Source = None
     """labelled data for knn and linear, data with masks for dense-probe; the model's own training data unless given"""
-    classes: str | None = None
+    classes: File = None
     """a file of class names, one a line, in place of the data's own"""
-    prompt: tuple[str, ...] = ()
+    prompt: Annotated[tuple[str, ...], arg(metavar="TEXT [TEXT ...]", help_behavior_hint="")] = ()
     """templates with {} for the class name; `clip`: CLIP's eighty; empty: the model's own"""
-    pool: Literal["cls", "mean"] | None = None
-    """the features of zero-shot, retrieval, knn and linear: the pooled row, or the mean of the patch rows; by
-    default the pooled row, or for knn and linear the mean where a run did not train it"""
+    pool: Annotated[Literal["cls", "mean"] | None, arg(metavar="{cls,mean}", help_behavior_hint="")] = None
+    """features: the pooled row (unless given), or the mean of patch rows (where the other was not trained)"""
     baseline: Literal["none", "random"] = "none"
     """random: the same model with its image encoder drawn at random"""
-    limit: int | None = None
+    limit: Count = None
     """at most so many samples"""
-    json: str | None = None
+    json: File = None
     """also write the result to this file"""
 
     def run(self, settings: Settings) -> int:
@@ -129,23 +127,23 @@ class Average(Verb):
     of its own (WiSE-FT). With --tasks and --data, models along the way are evaluated, and its report draws the curve.
     """
 
-    first: Positional[str]
+    first: GivenRun
     """the run before fine-tuning"""
-    second: Positional[str]
+    second: GivenRun
     """the run after it"""
-    out: str
+    out: GivenFolder
     """the directory of the average; it must not hold anything yet"""
-    alpha: float = 0.5
+    alpha: Annotated[float, arg(metavar="A")] = 0.5
     """the share of the second run, from 0 to 1"""
-    tasks: tuple[str, ...] = ()
+    tasks: Annotated[tuple[str, ...], arg(metavar="TASK [TASK ...]", help_behavior_hint="")] = ()
     """evaluations of the curve, such as zero-shot linear"""
-    data: tuple[str, ...] = ()
+    data: Annotated[tuple[str, ...], arg(metavar="SRC [SRC ...]", help_behavior_hint="")] = ()
     """the data of the curve; several show what a shift of the data costs"""
-    train: str | None = None
+    train: Source = None
     """what probes of the curve learn from; the second run's own training data unless given"""
-    alphas: tuple[float, ...] = tuple(step / 10 for step in range(11))
+    alphas: Annotated[tuple[float, ...], arg(metavar="A [A ...]")] = tuple(step / 10 for step in range(11))
     """where the curve is measured"""
-    limit: int | None = None
+    limit: Count = None
     """at most so many samples of the data of the curve"""
 
     def run(self, settings: Settings) -> int:
@@ -171,11 +169,11 @@ class Average(Verb):
 class Report(Verb):
     """Write one self-contained HTML file of a run, or of several beside one another."""
 
-    runs: Positional[tuple[str, ...]]
+    runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN [RUN ...]", help_behavior_hint="")]]
     """run directories"""
-    out: str | None = None
+    out: Folder = None
     """where to write; report.html in the first run unless given"""
-    data: str | None = None
+    data: Source = None
     """where the pictures come from; the run's validation data unless given"""
 
     def run(self, settings: Settings) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Annotated, Literal, final
 
-from tyro.conf import Positional
+from tyro.conf import arg
 
-from onestage.cli.verb import Settings, Verb
+from onestage.cli.verb import GivenFolder, GivenRecipe, Reference, Settings, Source, Verb
 
 
 @final
@@ -17,15 +17,15 @@ class Plan(Verb):
     steps are measured on this machine, or modelled for a kind of GPU.
     """
 
-    recipe: Positional[str]
+    recipe: GivenRecipe
     """a name (onestage ls recipes) or a YAML file"""
-    data: str | None = None
+    data: Source = None
     """the training data"""
-    teacher: str | None = None
+    teacher: Reference = None
     """the frozen teacher, where the method has one"""
-    gpus: int = 1
+    gpus: Annotated[int, arg(metavar="N")] = 1
     """how many"""
-    gpu: str | None = None
+    gpu: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="")] = None
     """a kind that is not at hand: h200, h100 or a100"""
     takes_settings = True
 
@@ -45,19 +45,19 @@ class Teach(Verb):
     interruption, it goes on. Then: onestage pretrain ... --serving.mode "{kind: store, folder: DIR}"
     """
 
-    recipe: Positional[str]
+    recipe: GivenRecipe
     """a name (onestage ls recipes) or a YAML file"""
-    out: str
+    out: GivenFolder
     """the folder of the store"""
-    views: int
+    views: Annotated[int, arg(metavar="N")]
     """views of each picture"""
-    data: str | None = None
+    data: Source = None
     """the training data"""
-    teacher: str | None = None
+    teacher: Reference = None
     """the frozen teacher: a run, open_clip:..., timm:... or hf:... (onestage ls teachers)"""
     codec: Literal["int8", "fp16"] = "int8"
     """one byte a value, or two"""
-    shard_mb: float = 256.0
+    shard_mb: Annotated[float, arg(metavar="MB")] = 256.0
     """size of a shard in 10^6 bytes, about"""
     takes_settings = True
 

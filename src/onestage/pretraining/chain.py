@@ -27,7 +27,7 @@ from onestage.objective import Frozen
 from onestage.pretraining.directory import refuse_taken
 from onestage.pretraining.lines import Say
 from onestage.pretraining.prepare import open_data
-from onestage.pretraining.run import Elsewhere, resume, same, start
+from onestage.pretraining.run import Moved, resume, same, start
 from onestage.pretraining.spec import Recipe
 from onestage.roles import Source
 from onestage.spec import Stopped, UserError, from_plain, read_yaml, spec, to_yaml
@@ -156,14 +156,14 @@ def start_chain(chain: Chain, out: Path, command: list[str], say: Say) -> list[F
     return _run(chain, out, command, say)
 
 
-def resume_chain(out: Path, command: list[str], say: Say, elsewhere: Elsewhere = same) -> list[Finished]:
+def resume_chain(out: Path, command: list[str], say: Say, moved: Moved = same) -> list[Finished]:
     """Go on with a chain: finished stages are left as they are, one that was interrupted is gone on with.
 
     Args:
-        elsewhere: the recipe of a stage where it goes on on another machine.
+        moved: the recipe of a stage where it goes on on another machine.
     """
-    chain = together(lambda: read_chain(out).each(lambda stage: elsewhere(stage.recipe)))
-    return _run(chain, out, command, say, elsewhere)
+    chain = together(lambda: read_chain(out).each(lambda stage: moved(stage.recipe)))
+    return _run(chain, out, command, say, moved)
 
 
 def _found(chain: Chain, out: Path) -> None:
@@ -176,14 +176,14 @@ def _found(chain: Chain, out: Path) -> None:
         raise UserError(f"{out}: cannot be written ({error})") from None
 
 
-def _run(chain: Chain, out: Path, command: list[str], say: Say, elsewhere: Elsewhere = same) -> list[Finished]:
+def _run(chain: Chain, out: Path, command: list[str], say: Say, moved: Moved = same) -> list[Finished]:
     sources = together(lambda: _probed_on(chain, say))
     done = {stage.stage: stage for stage in together(lambda: finished(out))}
     before: Path | None = None
     for number, (stage, run) in enumerate(zip(chain.stages, chain.folders(out), strict=True), start=1):
         if stage.name not in done:
             say(f"chain {chain.name}: stage {number} of {len(chain.stages)}, {stage.name}")
-            done[stage.name] = _stage(chain, stage, before, run, sources, command, say, elsewhere)
+            done[stage.name] = _stage(chain, stage, before, run, sources, command, say, moved)
             if rank() == 0:
                 write_atomic(out / "chain.json", json.dumps(_record(chain, done), indent=1) + "\n")
         before = run
@@ -199,12 +199,12 @@ def _stage(
     sources: tuple[Source, Source] | None,
     command: list[str],
     say: Say,
-    elsewhere: Elsewhere,
+    moved: Moved,
 ) -> Finished:
     """Run a stage, or go on with it, and probe it."""
     try:
         if (run / "run.yaml").is_file():
-            now = resume(run, say, elsewhere)
+            now = resume(run, say, moved)
         else:
             now = start(_given(stage, before), run, command, say)
     except Stopped as stopped:

@@ -22,7 +22,7 @@ from onestage.pretraining.watch import refuse_unwatchable, watched
 from onestage.spec import UserError
 from onestage.storage import latest, load
 
-Elsewhere = Callable[[Recipe], Recipe]
+Moved = Callable[[Recipe], Recipe]
 """A run's recipe where it goes on on another machine."""
 
 
@@ -57,17 +57,17 @@ def _found(prepared: Prepared, out: Path, command: list[str], say: Say) -> None:
         write_checkpoint(prepared, out, Progressed())
 
 
-def resume(run: Path, say: Say = print, elsewhere: Elsewhere = same) -> Progressed:
+def resume(run: Path, say: Say = print, moved: Moved = same) -> Progressed:
     """Go on with a run from its newest complete checkpoint; a finished run is left as it is. The number of processes
     may be another than before: the samples and their order are the same.
 
     Args:
-        elsewhere: its recipe where it goes on on another machine; the run's own stays as it is written.
+        moved: its recipe where it goes on on another machine; the run's own stays as it is written.
 
     Raises:
         UserError: when it is not a run, its data have changed, or no checkpoint fits.
     """
-    prepared, now = together(lambda: _go_on(run, say, elsewhere))
+    prepared, now = together(lambda: _go_on(run, say, moved))
     if now.step >= prepared.total:
         return now
     return _run(prepared, run, now, say)
@@ -89,9 +89,9 @@ def _run(prepared: Prepared, run: Path, start: Progressed, say: Say) -> Progress
     return now
 
 
-def _go_on(run: Path, say: Say, elsewhere: Elsewhere) -> tuple[Prepared, Progressed]:
+def _go_on(run: Path, say: Say, moved: Moved) -> tuple[Prepared, Progressed]:
     """A run in memory as its newest checkpoint has it, and where it is."""
-    recipe = elsewhere(read_run(run))
+    recipe = moved(read_run(run))
     path = latest(run / "checkpoints")
     prepared = prepare(recipe, run / "quarantine.jsonl")
     if rank() == 0 and not (run / "bundle" / "bundle.yaml").is_file():
