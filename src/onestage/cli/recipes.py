@@ -18,7 +18,7 @@ class Ls(Verb):
     what: Positional[Literal["recipes", "methods", "teachers", "evaluations", "sources", "benches", "chains"]] = (
         "recipes"
     )
-    """recipes by name, the table of methods, kinds of teachers, evaluations, kinds of data, what bench measures, chains"""
+    """recipes by name, the table of methods, kinds of teachers, evaluations, kinds of data, benches, or chains"""
 
     def run(self, settings: Settings) -> int:
         from onestage import api
