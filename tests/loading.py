@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from onestage.data import Quarantine
 from onestage.encoders.words import Tokenizer
@@ -19,7 +20,7 @@ from onestage.roles import Plan, Source, ViewMaker
 from onestage.types import Batch
 from small import BATCH, ROWS
 
-SIDE, GRID, STEPS = 16, (4, 4), 40
+SIDE, GRID, STEPS, CONTEXT = 16, (4, 4), 40, 16
 
 
 def sized(row: str) -> Method:
@@ -34,7 +35,7 @@ def made(source: Source, method: Method, **changes: Any) -> Batches:
         "grids": dict.fromkeys(method.encoders, GRID),
         "batch": BATCH,
         "seed": 0,
-        "tokenize": Tokenizer(16).words if method.needs_texts else None,
+        "tokenize": Tokenizer(CONTEXT).words if method.needs_texts else None,
         "quarantine": Quarantine(None),
         "texts": None,
         "total": STEPS,
@@ -57,7 +58,7 @@ def cut(view: ViewMaker, pixels: np.ndarray, plan: Plan) -> Tensor:
 
 
 def flat(batch: Batch) -> dict[str, Tensor]:
-    """Every tensor of a batch by name."""
+    """Every tensor of a batch by name; texts filled up, since each rank's end behind the longest of its own."""
     tensors: dict[str, Tensor | None] = {"number": batch.number, "label": batch.label, "labelled": batch.labelled}
     for name, view in batch.views.items():
         tensors |= {f"{name}.pixels": view.pixels, f"{name}.box": view.geometry.box, f"{name}.flip": view.geometry.flip}
@@ -67,7 +68,8 @@ def flat(batch: Batch) -> dict[str, Tensor]:
         tensors |= {f"{name}.place": mark.place, f"{name}.key": mark.key}
     if batch.words is not None:
         tensors |= {"given": batch.words.given}
-        tensors |= {"ids": batch.words.ids, "text_id": batch.words.text_id}
+        ids = batch.words.ids
+        tensors |= {"ids": functional.pad(ids, (0, CONTEXT - ids.shape[1])), "text_id": batch.words.text_id}
     return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 

@@ -21,8 +21,9 @@ STEP = 8
 class Tokenizer:
     """CLIP's tokenizer at a context length; each text is tokenized once and remembered, up to `remember` texts.
 
-    Words of a batch end behind its longest text, rounded up to a multiple of `STEP`: what stands behind a text's end
-    costs as much as a word. A `whole` context is kept for encoders that read what stands there.
+    Words of a batch, on each rank its own, end behind the longest text, rounded up to a multiple of `STEP`: what
+    stands behind a text's end costs as much as a word. A `whole` context is kept for encoders that read what stands
+    there.
     """
 
     def __init__(self, context: int, whole: bool = False, remember: int = 100_000) -> None:
