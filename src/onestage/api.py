@@ -153,7 +153,10 @@ def resume(
         there = together(lambda: moved(data=data, val=val, settings=settings))
         if pretraining.is_chain(Path(run)):
             if data is not None or val is not None:
-                raise UserError(f"--data: {run} is a chain, whose later stages could not tell other data from its own")
+                raise UserError(
+                    f"--data and --val: {run} is a chain, whose later stages could not tell other data from its own; put "
+                    "its data, or a link to them, where they were"
+                )
             pretraining.resume_chain(Path(run), sys.argv, say, there)
         else:
             pretraining.resume(Path(run), say, there)
