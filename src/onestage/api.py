@@ -154,8 +154,8 @@ def resume(
         if pretraining.is_chain(Path(run)):
             if data is not None or val is not None:
                 raise UserError(
-                    f"--data and --val: {run} is a chain, whose later stages could not tell other data from its own; put "
-                    "its data, or a link to them, where they were"
+                    f"--data and --val: {run} is a chain, whose later stages could not tell other data from its own; "
+                    "put its data, or a link to them, where they were"
                 )
             pretraining.resume_chain(Path(run), sys.argv, say, there)
         else:
